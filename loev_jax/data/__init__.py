@@ -1,0 +1,1 @@
+"""Audio to records, and records to training batches."""
