@@ -100,9 +100,13 @@ def _read_part(part: ElementTree.Element) -> tuple[list[tuple[float, float, int]
 
 
 def _signature(parts: list[ElementTree.Element]) -> tuple[int, str]:
-    """Returns the key (0-23) and the metre, if the piece keeps to one of each."""
+    """Returns the key (0-23) and the metre, if the piece keeps to one of each.
+
+    The mode is read from the soprano alone: where it says minor, the files often leave the other
+    parts at the format's default, major.
+    """
     fifths = {key.findtext("fifths") for part in parts for key in part.iter("key")}
-    modes = {key.findtext("mode") for part in parts for key in part.iter("key")} - {None}
+    modes = {key.findtext("mode") for key in parts[0].iter("key")}
     metres = {
         f"{time.findtext('beats')}/{time.findtext('beat-type')}"
         for part in parts
