@@ -1,0 +1,75 @@
+# Everything starts here. `make` lists what there is; .venv is made when it is first needed.
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+DATA    ?= data/corpus
+CONFIG  ?= configs/loev_tempo.py:small
+WORKDIR ?= runs/loev_tempo
+
+# Python to make .venv with; the first of these that is new enough and has venv, unless given.
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup train test test-slow lint format docs lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv from the hashed lock (once, and again when the lock changes)
+
+# `python -c` rather than --version: a pyenv shim is on PATH even where it runs nothing.
+$(STAMP): requirements.lock
+	@if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+	  found=; bare=; \
+	  for python in $(PYTHONS); do \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    if $$python -c 'import ensurepip, venv' 2>/dev/null; then found=$$python; break; fi; \
+	    bare=$${bare:-$$python}; \
+	  done; \
+	  if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+	    echo "error: $$bare lacks venv or ensurepip: install them (Debian: python3-venv)" \
+	      "or give another with make PYTHON=..." >&2; exit 2; \
+	  elif [ -z "$$found" ]; then \
+	    echo "error: none of '$(PYTHONS)' is Python 3.11 or newer:" \
+	      "install one or give it with make PYTHON=..." >&2; exit 2; \
+	  fi; \
+	  echo "making $(VENV) with $$found"; \
+	  "$$found" -m venv --clear $(VENV); \
+	fi
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+train: $(STAMP) ## prepare the corpus, train CONFIG in WORKDIR, evaluate, print the table
+	$(BIN)/python launch/prepare_data.py --source=corpus --out=$(DATA)
+	$(BIN)/python launch/train.py --config=$(CONFIG) --workdir=$(WORKDIR)
+	$(BIN)/python launch/eval.py --workdir=$(WORKDIR) --step=last
+
+test: $(STAMP) ## run the test suite
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP) ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## sort imports, mend what ruff can mend, format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP) ## check strictly that what the documents link to and name exists
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "error: uv is not on PATH: pip install uv" >&2; exit 2; }
+	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+	  --no-header --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
+
+clean: ## remove .venv and the tools' caches; data, runs and models stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
