@@ -60,11 +60,11 @@ def blocks(path: str | os.PathLike[str], *, sample_rate: int = SAMPLE_RATE) -> I
     if _size(path) == 0:
         raise AudioError("empty file")
     try:
-        with soundfile.SoundFile(path) as file:
+        with _Stream(path) as file:
             frames = max(1, round(_BLOCK_SECONDS * file.samplerate))
             resampler = _resampler(file.samplerate, sample_rate)
-            # Not SoundFile.blocks: where a file holds fewer frames than its header says (an mp3
-            # cut short), that repeats the last block until the header is satisfied.
+            # Not SoundFile.blocks: of an mp3 cut short, that repeats the last block until there are
+            # as many frames as the header says.
             while len(block := file.read(frames, dtype="float32", always_2d=True)):
                 mono = block.mean(axis=1, dtype=np.float32)
                 if not np.isfinite(mono).all():
@@ -129,6 +129,17 @@ def segments(
                 yield start, clip
 
 
+class _Stream(soundfile.SoundFile):
+    """A file that is only read onwards.
+
+    After each read soundfile seeks to where it already is, unless the file is not seekable. That
+    resets the mp3 decoder: up to 60 ms after each block would be noise.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _size(path: str | os.PathLike[str]) -> int:
     try:
         return os.stat(path).st_size
@@ -138,7 +149,7 @@ def _size(path: str | os.PathLike[str]) -> int:
 
 def _reason(error: soundfile.LibsndfileError) -> str:
     text = error.error_string.removeprefix("Error : ").rstrip(".")
-    # What libsndfile says of a file that is there, but does not hold the mp3 that its name promises.
+    # libsndfile says so of a file that is there, but is not the mp3 that its name promises.
     return "Format not recognised" if text.startswith("File does not exist") else text
 
 

@@ -189,7 +189,7 @@ def _write_records(job: Job, path: pathlib.Path, result: Result) -> None:
                 ):
                     clip_id = f"{name}#t={start / audio.SAMPLE_RATE:g}"
                     record = {records.AUDIO: clip, records.ID: clip_id, records.PIECE: name}
-                    data = schema.serialize_example({**record, **labels})
+                    data = records.serialise(schema, {**record, **labels})
                     writer.write(data)
                     result.clips += 1
                     result.samples += len(clip)
