@@ -1,0 +1,349 @@
+"""The built-in corpus as a TFDS data set, and `prepare`, which renders it in parallel.
+
+`prepare` writes what `tfds.builder_from_directory` reads. TFDS's own `download_and_prepare` works
+as well, in one process, not resumable, and with twice the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow_datasets as tfds
+import tqdm
+
+from loev_jax.corpus import plan as plans
+from loev_jax.corpus import records, shards
+from loev_jax.errors import UserError
+
+# Raise it whenever a clip of the same seed and number would sound different.
+VERSION = "1.0.0"
+
+_SPARE_BYTES = 32 * 2**20  # metadata, and room for the file system's own
+_CLIPS_PER_WORKER = 48  # fewer are rendered sooner than another process is started
+
+
+class LoevCorpus(tfds.core.GeneratorBasedBuilder):
+    """Tunes and chorales played by random instruments, at a random tempo and in a random key."""
+
+    VERSION = tfds.core.Version(VERSION)
+
+    def __init__(self, *, clips: int = 2400, seed: int = 0, **kwargs: Any):
+        """Takes the size and the seed of the corpus, and what any TFDS builder takes."""
+        self._clips, self._seed = clips, seed
+        super().__init__(**{"file_format": "array_record", **kwargs})
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=(
+                "Bach chorales and fiddle tunes from music21's corpus, rendered with the "
+                "TimGM6mb soundfont: 30 s at 16 kHz with tempo, key, metre and instrument."
+            ),
+            features=records.features(),
+            homepage="https://www.music21.org",
+            license="The scores are those that music21 distributes; the soundfont is GPL-2.0.",
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        del dl_manager
+        plan = plans.make(self._clips, self._seed)
+        return {
+            split: self._generate_examples([clip for clip in plan.clips if clip.split == split])
+            for split in plans.SPLITS
+        }
+
+    def _generate_examples(self, clips: list[plans.Clip]) -> Iterator[tuple[int, dict[str, Any]]]:
+        for clip in clips:
+            yield clip.number, records.example(clip, self._seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `prepare` did; `report.json` in the corpus holds the same.
+
+    Attributes:
+      version: the `VERSION` that rendered the corpus.
+      clips: how many clips were asked for.
+      seed: the corpus's seed.
+      read: how many pieces were read.
+      kept: how many of them the corpus plays.
+      skipped: the ids of the unusable pieces, by reason.
+      failed: the clips that could not be rendered and why, by record id.
+      splits: the number of records in each split.
+      collections: the number of records of each collection.
+      instruments: the number of records of each instrument family.
+      seconds: the time that the last run took; the corpus may have taken several.
+    """
+
+    version: str
+    clips: int
+    seed: int
+    read: int
+    kept: int
+    skipped: dict[str, list[str]]
+    failed: dict[str, str]
+    splits: dict[str, int]
+    collections: dict[str, int]
+    instruments: dict[str, int]
+    seconds: float
+
+    def __str__(self) -> str:
+        """Returns the report in a few lines, without the lists of what was skipped."""
+
+        def counts(named: dict[str, int]) -> str:
+            return ", ".join(f"{name} {count}" for name, count in named.items())
+
+        skipped = {reason: len(found) for reason, found in self.skipped.items()}
+        return "\n".join(
+            [
+                f"{sum(self.splits.values())} clips in {self.seconds:.0f} s",
+                f"pieces: {self.read} read, {self.kept} kept, {sum(skipped.values())} skipped",
+                *(f"  {count} x {reason}" for reason, count in skipped.items()),
+                f"clips that could not be rendered: {len(self.failed)}",
+                f"splits: {counts(self.splits)}",
+                f"collections: {counts(self.collections)}",
+                f"instruments: {counts(self.instruments)}",
+            ]
+        )
+
+
+def _read_report(directory: pathlib.Path) -> Report | None:
+    try:
+        return Report(**json.loads((directory / "report.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(f"{directory}/report.json is damaged; move {directory} away") from error
+
+
+def _finished(out: pathlib.Path, request: dict[str, Any]) -> Report | None:
+    """Returns the report of the corpus at `out`, or None if nothing is there.
+
+    Raises:
+      UserError: what is there is not the corpus that is asked for.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    report = _read_report(out) if out.is_dir() else None
+    if report is None:
+        raise UserError(f"{out} exists and is not a corpus; choose another directory or move it")
+    _compare(out, dataclasses.asdict(report), request)
+    return report
+
+
+def _compare(directory: pathlib.Path, found: dict[str, Any], request: dict[str, Any]) -> None:
+    for name, value in request.items():
+        if found.get(name) != value:
+            raise UserError(
+                f"{directory} holds a corpus with {name}={found.get(name)}, not {value}; "
+                f"ask for {name}={found.get(name)}, choose another directory or move this one"
+            )
+
+
+@contextlib.contextmanager
+def _locked(partial: pathlib.Path) -> Iterator[None]:
+    """Holds `partial` for this process alone; the lock goes with the process, however it ends."""
+    with (partial / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{partial}: another process is rendering it; wait for it") from error
+        yield
+
+
+def _disk_full(partial: pathlib.Path, needed: int) -> UserError:
+    free = shutil.disk_usage(partial).free
+    return UserError(
+        f"{partial}: the disk is full: {needed:,} bytes more are needed and {free:,} are free; "
+        "free some or choose a directory on another disk, and run the same command again: "
+        "what is rendered is kept"
+    )
+
+
+def _plan(work: pathlib.Path, clips: int, seed: int) -> plans.Plan:
+    """Returns the plan, kept in `work` from one run to the next."""
+    path = work / "plan.json"
+    if not path.exists():
+        plans.make(clips, seed).save(path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+    return plans.load(path)
+
+
+def _render(
+    by_split: dict[str, list[shards.Shard]], partial: pathlib.Path, work: pathlib.Path, workers: int
+) -> dict[str, shards.Written]:
+    """Renders the shards that are not there yet; returns what every shard holds, by its name."""
+    every = [shard for split in by_split.values() for shard in split]
+    written: dict[str, shards.Written] = {}
+    for shard in every:
+        found = shards.read_written(shard, partial, work)
+        if found is not None:
+            written[shard.name] = found
+    missing = [shard for shard in every if shard.name not in written]
+
+    def bytes_needed() -> int:
+        clips = sum(len(shard.clips) for shard in missing if shard.name not in written)
+        return clips * shards.RECORD_BYTES + _SPARE_BYTES
+
+    if missing and shutil.disk_usage(partial).free < bytes_needed():
+        raise _disk_full(partial, bytes_needed())
+    total = sum(len(shard.clips) for shard in every)
+    done = total - sum(len(shard.clips) for shard in missing)
+    with tqdm.tqdm(
+        total=total, initial=done, desc="rendering", unit="clip", disable=not missing
+    ) as progress:
+        try:
+            for shard, result in shards.write_all(missing, partial, work, workers):
+                written[shard.name] = result
+                progress.update(len(shard.clips))
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise _disk_full(partial, bytes_needed()) from error
+            raise
+    return written
+
+
+def _write_metadata(
+    partial: pathlib.Path,
+    by_split: dict[str, list[shards.Shard]],
+    written: dict[str, shards.Written],
+    plan: plans.Plan,
+) -> None:
+    """Writes `dataset_info.json` and `features.json`, as TFDS does after its own writers."""
+    builder = LoevCorpus(clips=len(plan.clips), seed=plan.seed, data_dir=partial)
+    infos = []
+    for split, found in by_split.items():
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=partial,
+            dataset_name=shards.DATASET,
+            split=split,
+            filetype_suffix="array_record",
+        )
+        infos.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[written[shard.name].examples for shard in found],
+                num_bytes=sum(written[shard.name].bytes for shard in found),
+                filename_template=template,
+            )
+        )
+    builder.info.set_splits(tfds.core.splits.SplitDict(infos))
+    builder.info.write_to_directory(partial)
+
+
+def _total(parts: list[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(sorted(total.items()))
+
+
+def prepare(
+    out: pathlib.Path, *, clips: int = 2400, seed: int = 0, workers: int | None = None
+) -> Report:
+    """Renders the corpus to `out`, or finds it there.
+
+    It grows in a directory beside `out`, `out` with ".partial" after its name, and is renamed when
+    it is complete: an `out` that exists is whole. A run that was killed is taken up by the next
+    one, at the shards (24 clips) that were not finished. The bytes of every file depend on `seed`
+    and `clips` alone.
+
+    Args:
+      out: the directory of the data set, for `tfds.builder_from_directory`.
+      clips: the number of 30 s clips, at least 10; about 0.96 MB each.
+      seed: seeds the choice of the pieces and how they are played.
+      workers: the number of processes; by default one a core, fewer for a small corpus.
+
+    Returns:
+      What was rendered, also for a corpus that was there already.
+
+    Raises:
+      UserError: `out` holds something else, the disk is full, another process is at work on it,
+        or an argument is out of range.
+    """
+    begin = time.monotonic()
+    request = {"version": VERSION, "clips": clips, "seed": seed}
+    plans.sizes(clips)
+    if workers is not None and workers < 1:
+        raise UserError(f"workers={workers}: at least one process is needed")
+    out = pathlib.Path(out).absolute()
+    report = _finished(out, request)
+    if report is not None:
+        return report
+    partial = out.with_name(out.name + ".partial")
+    work = partial / "work"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{work} cannot be made: {error.strerror}; choose another --out") from error
+    with _locked(partial):
+        report = _finished(out, request)  # another process may have finished it meanwhile
+        if report is not None:
+            shutil.rmtree(partial)
+            return report
+        report = _read_report(partial)
+        if report is None:
+            report = _build(partial, work, request, workers, begin)
+        else:  # the last run was killed between its last two steps
+            _compare(partial, dataclasses.asdict(report), request)
+        shutil.rmtree(work, ignore_errors=True)
+        (partial / ".lock").unlink()
+        partial.rename(out)
+    return report
+
+
+def _build(
+    partial: pathlib.Path,
+    work: pathlib.Path,
+    request: dict[str, Any],
+    workers: int | None,
+    begin: float,
+) -> Report:
+    """Does all the work in `partial`, with `report.json` as its last file."""
+    clips, seed = request["clips"], request["seed"]
+    requested = work / "request.json"
+    if requested.exists():
+        _compare(partial, json.loads(requested.read_text(encoding="utf-8")), request)
+    try:
+        requested.with_suffix(".tmp").write_text(json.dumps(request), encoding="utf-8")
+        requested.with_suffix(".tmp").replace(requested)
+        plan = _plan(work, clips, seed)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise _disk_full(partial, clips * shards.RECORD_BYTES + _SPARE_BYTES) from error
+        raise
+    by_split = shards.divide(plan)
+    if workers is None:
+        workers = max(1, min(len(os.sched_getaffinity(0)), clips // _CLIPS_PER_WORKER))
+    written = _render(by_split, partial, work, workers)
+    _write_metadata(partial, by_split, written, plan)
+    report = Report(
+        **request,
+        read=plan.read,
+        kept=plan.kept,
+        skipped=plan.skipped,
+        failed={name: why for part in written.values() for name, why in part.failed.items()},
+        splits={
+            split: sum(written[shard.name].examples for shard in found)
+            for split, found in by_split.items()
+        },
+        collections=_total([part.collections for part in written.values()]),
+        instruments=_total([part.instruments for part in written.values()]),
+        seconds=round(time.monotonic() - begin, 1),
+    )
+    unfinished = work / "report.json"
+    unfinished.write_text(json.dumps(dataclasses.asdict(report), indent=2), encoding="utf-8")
+    unfinished.replace(partial / "report.json")
+    return report
