@@ -7,7 +7,8 @@ DATA    ?= data/corpus
 CONFIG  ?= configs/loev_tempo.py:small
 WORKDIR ?= runs/loev_tempo
 
-# Python to make .venv with; the first of these that is new enough and has venv, unless given.
+# Python to make .venv with: the first of these that fits and has venv, unless one is given.
+# The lock's tensorflow has no wheels for Python 3.14 yet.
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
 
 .DEFAULT_GOAL := help
@@ -24,7 +25,7 @@ $(STAMP): requirements.lock
 	@if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
 	  found=; bare=; \
 	  for python in $(PYTHONS); do \
-	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
 	    if $$python -c 'import ensurepip, venv' 2>/dev/null; then found=$$python; break; fi; \
 	    bare=$${bare:-$$python}; \
 	  done; \
@@ -32,7 +33,7 @@ $(STAMP): requirements.lock
 	    echo "error: $$bare lacks venv or ensurepip: install them (Debian: python3-venv)" \
 	      "or give another with make PYTHON=..." >&2; exit 2; \
 	  elif [ -z "$$found" ]; then \
-	    echo "error: none of '$(PYTHONS)' is Python 3.11 or newer:" \
+	    echo "error: none of '$(PYTHONS)' is Python 3.11, 3.12 or 3.13:" \
 	      "install one or give it with make PYTHON=..." >&2; exit 2; \
 	  fi; \
 	  echo "making $(VENV) with $$found"; \
