@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from loev_jax.corpus import key_finding, performance, rendering, scores
 from loev_jax.corpus.plan import Clip
@@ -33,6 +34,13 @@ def features() -> tfds.features.FeaturesDict:
             "collection": tfds.features.Text(),
         }
     )
+
+
+def serialize(features: tfds.features.FeaturesDict, example: dict[str, Any]) -> bytes:
+    """Returns an example as TFDS stores it, the same bytes in every process."""
+    # TFDS leaves the order of the features to protobuf, which draws one in each process.
+    message = tf_example_pb2.Example.FromString(features.serialize_example(example))
+    return message.SerializeToString(deterministic=True)
 
 
 def identifier(clip: Clip) -> str:

@@ -111,7 +111,7 @@ def write(shard: Shard, partial: pathlib.Path, work: pathlib.Path) -> Written:
             except (ValueError, RuntimeError) as error:
                 failed[records.identifier(clip)] = f"{clip.piece}: {error}"
                 continue
-            record = features.serialize_example(example)
+            record = records.serialize(features, example)
             writer.write(record)
             examples, size = examples + 1, size + len(record)
             instruments[example["instrument"]] += 1
