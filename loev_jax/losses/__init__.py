@@ -1,0 +1,1 @@
+"""Masks, the contrastive loss, the translation loss, and the objective made of them."""

@@ -1,0 +1,33 @@
+"""Pretrains: python launch/train.py --config=configs/loev_tempo.py:small --workdir=DIR.
+
+Run it again to resume. `--config.section.field=value` overrides one field of the config.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from loev_jax import errors
+from loev_jax.train import train
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The recipe, as in configs/.", lock_config=True
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; made if it is not there.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main() -> None:
+    """Trains; a signal that stopped it becomes the exit status, as a shell's would."""
+    logging.set_verbosity(logging.INFO)
+    status = train(CONFIG.value, Path(WORKDIR.value))
+    if status:
+        sys.exit(status)
+
+
+if __name__ == "__main__":
+    errors.run(main)

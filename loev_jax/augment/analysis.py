@@ -1,0 +1,94 @@
+"""Augmentation in the analysis domain: nothing is resynthesised.
+
+A log-mel needs magnitudes only, so a time stretch is the *hop* of the analysis, a pitch shift is
+its *filterbank*, and gain and filters are a gain curve on the spectrum. There are no vocoder
+artefacts from which a network could tell that a view was stretched.
+
+One cue would remain: the window keeps its length while the hop scales, so the texture of noise
+betrays the rate. `window_scale` draws the window's length independently of the rate.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from loev_jax import frontend
+from loev_jax.augment import filters
+from loev_jax.augment.parameters import Parameters
+
+
+def span(spec: frontend.LogMel, longest_window: float) -> int:
+    """Samples that a frame covers when its window may be `longest_window` times the plain one.
+
+    Raises:
+        ValueError: the longest window exceeds `n_fft`.
+    """
+    samples = 2 * math.ceil(spec.window * longest_window / 2)
+    if samples > spec.n_fft:
+        raise ValueError(
+            f"a window of {spec.window} x {longest_window} samples exceeds n_fft={spec.n_fft}"
+        )
+    return samples
+
+
+def source_samples(
+    spec: frontend.LogMel, frames: int, fastest: float, longest_window: float
+) -> int:
+    """Samples of source that `frames` frames need at the rate `fastest`, so none is padded."""
+    return span(spec, longest_window) + math.ceil((frames - 1) * spec.hop * fastest)
+
+
+def log_mel(
+    spec: frontend.LogMel,
+    audio: jax.Array,
+    parameters: Parameters,
+    frames: int,
+    window_scale: jax.Array | None = None,
+    longest_window: float = 1.0,
+) -> jax.Array:
+    """The log-mel that the augmented waveform would have.
+
+    Frame t starts at sample t·hop·rate, rounded (method: the hop is the stretch). Mel edges are
+    divided by the pitch ratio and applied to the same power spectrum; filters are evaluated where
+    the shifted bins land. Content that a shift down would bring from above half the sample rate
+    does not exist: keep `fmax` below `sample_rate / 2 / ratio` or bands there stay empty.
+
+    Args:
+        spec: the front end's settings.
+        audio: [batch, samples] f32, `samples >= source_samples(...)`.
+        parameters: what to apply, each [batch] (see `loev_jax.augment.parameters`).
+        frames: number of frames of each view (static).
+        window_scale: [batch] factors of the window's length, or None for the plain window.
+        longest_window: greatest value of `window_scale` (static).
+
+    Returns:
+        [batch, frames, bands] f32.
+    """
+    batch = audio.shape[0]
+    length = span(spec, longest_window)
+    rate = jnp.exp2(parameters["time_stretch"])[:, None]
+    ratio = jnp.exp2(parameters["pitch_shift"] / 12.0)[:, None]
+
+    times = jnp.arange(frames, dtype=jnp.float32)[None] * spec.hop
+    starts = jnp.round(times * rate).astype(jnp.int32)
+    width = jnp.full((batch,), 1.0) if window_scale is None else window_scale
+    # `hann` keeps the energy of its full span; the plain window's energy is what we want.
+    window = frontend.hann(length, width * spec.window) * math.sqrt(spec.window / length)
+    cut = frontend.slice_frames(audio, starts, length) * window[:, None, :]
+    power = frontend.power_spectrum(cut, spec.n_fft)
+
+    bins = jnp.asarray(spec.frequencies)
+    landed = bins[None] * ratio
+    response = jax.vmap(filters.power_response)(
+        landed,
+        parameters["filter_kind"],
+        parameters["filter_frequency"],
+        parameters["filter_bandwidth"],
+    )
+    curve = response * jnp.power(10.0, parameters["gain"] / 10.0)[:, None]
+    edges = jnp.asarray(spec.mel_edges)[None] / ratio
+    filterbank = frontend.triangles(edges, spec.frequencies) * curve[:, :, None]
+    return frontend.compress(frontend.mel_power(power, filterbank), spec.scale)

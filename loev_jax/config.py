@@ -1,0 +1,328 @@
+"""Configuration: what a user writes becomes one checked, frozen `Recipe`.
+
+A config is an `ml_collections.ConfigDict` with the sections of `default()`. It is read here, at the
+edge, and nowhere else: the rest of the package takes the frozen dataclasses that hold the defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from ml_collections import ConfigDict
+
+from loev_jax.augment.parameters import PARAMETERS_OF, Augmentations, Filters, Range
+from loev_jax.augment.views import Views
+from loev_jax.encoder import Cnn
+from loev_jax.errors import UserError
+from loev_jax.frontend import LogMel
+from loev_jax.heads import INVARIANT, Projection
+from loev_jax.losses.masks import parameters_of
+from loev_jax.losses.objective import Loss
+from loev_jax.model import ENCODER, ModelSpec
+from loev_jax.optimizer import Optimizer
+
+FILE = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where clips come from.
+
+    Attributes:
+        path: a data set that `launch/prepare_data.py` wrote.
+        split: the split to train on.
+        threads: that read records.
+        prefetch: batches kept ready.
+    """
+
+    path: str = "data/corpus"
+    split: str = "train"
+    threads: int = 4
+    prefetch: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How long a run is, and what it leaves on the way.
+
+    Attributes:
+        clips: in the global batch; each has several views.
+        steps: in the whole run.
+        log_every: steps from one line of metrics to the next.
+        checkpoint_every: steps from one checkpoint to the next; the last step always has one.
+        keep_checkpoints: how many of the newest are kept; 0 keeps all.
+    """
+
+    clips: int = 640
+    steps: int = 200_000
+    log_every: int = 100
+    checkpoint_every: int = 2_000
+    keep_checkpoints: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("clips", "steps", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A whole run: everything that a config says, checked."""
+
+    seed: int
+    data: Data
+    views: Views
+    model: ModelSpec
+    loss: Loss
+    optimizer: Optimizer
+    training: Training
+
+
+# Fields of a run that may change when it is resumed: they change nothing that it computes.
+FREE = ("data.path", "data.threads", "data.prefetch", "training.log_every",
+        "training.checkpoint_every", "training.keep_checkpoints")  # fmt: skip
+
+_SECTIONS = {
+    "data": Data,
+    "frontend": LogMel,
+    "augment": Augmentations,
+    "views": Views,
+    "encoder": Cnn,
+    "projection": Projection,
+    "loss": Loss,
+    "optimizer": Optimizer,
+    "training": Training,
+}
+# Fields of `Views` that other sections give.
+_DERIVED = ("frontend", "augmentations", "kept")
+
+T = TypeVar("T")
+
+
+def default() -> ConfigDict:
+    """The defaults: the published recipe, with every augmentation on and no variant head."""
+    sections: dict[str, Any] = {"seed": 0, "heads": {}}
+    for name, cls in _SECTIONS.items():
+        fields = [field for field in dataclasses.fields(cls) if field.name not in _DERIVED]
+        values = {field.name: _plain(_default_of(field)) for field in fields}
+        sections[name] = values
+    sections["augment"] = {
+        # Rates 0.7 to 1.3 and the other ranges of the paper's code.
+        "time_stretch": _plain(Range(low=-0.5146, high=0.3785)),
+        "pitch_shift": _plain(Range(low=-4.0, high=4.0)),
+        "gain": _plain(Range(low=-15.0, high=5.0)),
+        "filter": _plain(Filters()),
+    }
+    return ConfigDict(sections)
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+
+
+def build(cls: type[T], section: Mapping[str, Any], where: str, **given: Any) -> T:
+    """Makes a frozen dataclass of a section of a config.
+
+    Args:
+        cls: the dataclass; its fields and their types are what is allowed.
+        section: values by field; a field left out keeps its default.
+        where: dotted name of the section, for messages.
+        **given: fields that the section may not set.
+
+    Raises:
+        UserError: an unknown field, a value of another type, or one that `cls` refuses.
+    """
+    hints = typing.get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls) if field.name not in given]  # type: ignore[arg-type]
+    for name in section:
+        if name not in known:
+            raise UserError(f"config.{where}.{name}: unknown field; known: {', '.join(known)}")
+    values = {
+        name: _convert(hints[name], value, f"{where}.{name}") for name, value in section.items()
+    }
+    try:
+        return cls(**values, **given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config.{where}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Checks `value` against a type hint; lists become tuples and whole numbers floats."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(one for one in arguments if one is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return build(typing.cast(type, hint), value, where)
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        expected = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
+        if len(expected) == len(value):
+            pairs = zip(expected, value, strict=True)
+            return tuple(_convert(one, item, where) for one, item in pairs)
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {
+            name: _convert(arguments[1], item, f"{where}.{name}") for name, item in value.items()
+        }
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    whole = hint is int and isinstance(value, bool)  # bool is a kind of int, but no number
+    if isinstance(hint, type) and origin is None and isinstance(value, hint) and not whole:
+        return value
+    wanted = (
+        " or ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", hint)
+    )
+    raise UserError(f"config.{where}: {value!r} is not {wanted}")
+
+
+def _heads(section: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """`heads` of a config: for each name, one augmentation or several."""
+    result = {}
+    for name, value in section.items():
+        kept = (value,) if isinstance(value, str) else tuple(value)
+        if name in (ENCODER, INVARIANT, "all"):
+            raise UserError(f"config.heads.{name}: the name is taken; choose another")
+        unknown = [one for one in kept if one not in PARAMETERS_OF]
+        if unknown or not kept:
+            known = ", ".join(PARAMETERS_OF)
+            raise UserError(f"config.heads.{name}: {value!r} is no augmentation; known: {known}")
+        result[name] = kept
+    return result
+
+
+def read(config: ConfigDict | Mapping[str, Any]) -> Recipe:
+    """Checks a config and makes a recipe of it.
+
+    Args:
+        config: sections as in `default()`; those left out keep their defaults.
+
+    Raises:
+        UserError: one line that names the field, its value and what is allowed.
+    """
+    sections = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    unknown = [name for name in sections if name not in (*_SECTIONS, "seed", "heads")]
+    if unknown:
+        known = ", ".join(("seed", "heads", *_SECTIONS))
+        raise UserError(f"config.{unknown[0]}: unknown section; known: {known}")
+    part = {name: sections.get(name, {}) for name in _SECTIONS}
+    heads = _heads(sections.get("heads", {}))
+    augmentations = build(Augmentations, part["augment"], "augment")
+    for head, kept in heads.items():
+        for one in kept:
+            if getattr(augmentations, one) is None:
+                raise UserError(
+                    f"config.heads.{head}: {one} is never applied; set config.augment.{one}"
+                )
+    mel = build(LogMel, part["frontend"], "frontend")
+    views = build(Views, part["views"], "views", frontend=mel, augmentations=augmentations,
+                  kept=tuple(heads.values()))  # fmt: skip
+    loss = build(Loss, part["loss"], "loss")
+    for head in loss.weights:
+        if head not in (INVARIANT, *heads):
+            raise UserError(
+                f"config.loss.weights.{head}: no such head; heads: {INVARIANT}, {heads}"
+            )
+    # Only parameters drawn from a range can be followed by a linear readout.
+    readouts = {
+        head: names
+        for head, kept in heads.items()
+        if (names := tuple(name for name in parameters_of(kept) if name in _SCALARS))
+    }
+    model = ModelSpec(
+        bands=mel.bands,
+        heads=heads,
+        readouts=readouts if loss.translation > 0 else {},
+        encoder=build(Cnn, part["encoder"], "encoder"),
+        projection=build(Projection, part["projection"], "projection"),
+        readout_space=loss.readout_space,
+    )
+    return Recipe(
+        seed=_convert(int, sections.get("seed", 0), "seed"),
+        data=build(Data, part["data"], "data"),
+        views=views,
+        model=model,
+        loss=loss,
+        optimizer=build(Optimizer, part["optimizer"], "optimizer"),
+        training=build(Training, part["training"], "training"),
+    )
+
+
+_SCALARS = ("time_stretch", "pitch_shift", "gain")
+
+
+def load(workdir: Path) -> Recipe:
+    """The recipe of a training directory.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    return read(load_config(workdir))
+
+
+def load_config(workdir: Path) -> dict[str, Any]:
+    """What `save` wrote. Raises UserError as `load` does."""
+    path = Path(workdir) / FILE
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the --workdir of a training run") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a config ({error}); restore it or start anew") from None
+
+
+def check(config: ConfigDict, workdir: Path) -> None:
+    """Checks that a directory is new or holds a run of this config.
+
+    Raises:
+        UserError: it holds a run of another one, and the first field that differs.
+    """
+    workdir = Path(workdir)
+    if not (workdir / FILE).exists():
+        return
+    differing = [
+        f"{name} is {there!r} there and {here!r} here"
+        for name, there, here in _differences(load_config(workdir), json.loads(config.to_json()))
+        if name not in FREE
+    ]
+    if differing:
+        more = f" and {len(differing) - 1} more fields differ" if differing[1:] else ""
+        raise UserError(
+            f"{workdir}: holds a run of another configuration (config.{differing[0]}{more}); "
+            "choose another --workdir"
+        )
+
+
+def save(config: ConfigDict, workdir: Path) -> None:
+    """Writes `config.json` of a run, whole or not at all."""
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = workdir / f"{FILE}.partial"
+    partial.write_text(json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True) + "\n")
+    partial.replace(workdir / FILE)
+
+
+def _differences(there: Any, here: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """Every (dotted name, value there, value here) at which two configs differ."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        return [
+            difference
+            for key in sorted(there.keys() | here.keys())
+            for difference in _differences(
+                there.get(key), here.get(key), f"{name}.{key}" if name else key
+            )
+        ]
+    return [] if there == here else [(name, there, here)]

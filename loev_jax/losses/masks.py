@@ -1,0 +1,73 @@
+"""Which rows of the global batch are positives of each other (method: LOEV masks).
+
+Row i belongs to one clip. For the invariant head its positives are all other rows of the clip;
+for a variant head they are the other rows of the clip that agree in the kept parameters. All else,
+rows of the same clip that differ in a kept parameter included, is a negative.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from loev_jax.augment.parameters import PARAMETERS_OF, Parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """The greatest difference at which two views agree, in each parameter's unit."""
+
+    time_stretch: float = 0.01
+    pitch_shift: float = 0.25
+    gain: float = 0.5
+    filter_kind: float = 0.5
+    filter_frequency: float = 0.1
+    filter_bandwidth: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 0:
+                raise ValueError(f"{field.name}={getattr(self, field.name)} must be 0 or more")
+
+
+def parameters_of(augmentations: Sequence[str]) -> tuple[str, ...]:
+    """Names of all parameters of some augmentations."""
+    return tuple(name for augmentation in augmentations for name in PARAMETERS_OF[augmentation])
+
+
+def same_clip(rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """[n] and [N] clip numbers → [n, N] bool."""
+    return rows[:, None] == columns[None, :]
+
+
+def agree(
+    rows: Parameters,
+    columns: Parameters,
+    names: Sequence[str],
+    tolerance: Tolerance,
+    mode: Literal["tolerance", "unaugmented"],
+) -> jax.Array:
+    """Which pairs of rows agree in every parameter named.
+
+    Args:
+        rows: each parameter [n].
+        columns: each parameter [N].
+        names: of the parameters that must agree; none at all agree always.
+        tolerance: |θ(i) - θ(j)| may not exceed it.
+        mode: "tolerance", or "unaugmented" (published): neither row was augmented at all.
+
+    Returns:
+        [n, N] bool.
+    """
+    result = jnp.ones((1, 1), bool)
+    for name in names:
+        row, column = rows[name][:, None], columns[name][None, :]
+        if mode == "unaugmented":
+            result = result & (row == 0) & (column == 0)
+        else:
+            result = result & (jnp.abs(row - column) <= getattr(tolerance, name))
+    return result

@@ -1,0 +1,50 @@
+"""The two sizes of every config in `configs/`: the full recipe, and `small` for two CPU cores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from loev_jax import config
+from loev_jax.errors import UserError
+
+# Rows (clips x views) of a step. Full: as published (MULE). Small: what two cores do in half a
+# second. Both divide by 2, 3 and 4 views, so that every config sees equally many.
+FULL_ROWS, SMALL_ROWS = 1920, 96
+
+
+def recipe(variant: str, heads: Mapping[str, str]) -> ConfigDict:
+    """The config of a variant.
+
+    Args:
+        variant: "" for the full recipe, "small" for two CPU cores.
+        heads: for each variant head, the augmentation it keeps; with none, views are drawn
+            independently.
+
+    Raises:
+        UserError: there is no such variant.
+    """
+    if variant not in ("", "small"):
+        raise UserError(f"--config: unknown variant {variant!r}; write :small or nothing")
+    settings = config.default()
+    settings.heads = ConfigDict(dict(heads))
+    views = len(heads) + 2
+    if not heads:
+        settings.views.construction = "independent"
+        settings.views.count = views = 4 if variant == "small" else 2
+    settings.training.clips = (SMALL_ROWS if variant == "small" else FULL_ROWS) // views
+    if variant == "small":
+        _shrink(settings)
+    return settings
+
+
+def _shrink(settings: ConfigDict) -> None:
+    """Fits a config to two CPU cores and a quarter of an hour."""
+    settings.frontend.update(n_fft=1024, window=704, hop=320, bands=96, fmin=30.0, fmax=6000.0)
+    settings.augment.time_stretch.update(low=-0.32, high=0.32)
+    settings.augment.pitch_shift.update(step=1.0)
+    settings.views.update(seconds=5.0, spread_seconds=4.0, window_scale=(0.72, 1.36))
+    settings.encoder.compute_dtype = "float32"
+    settings.optimizer.update(learning_rate=2e-3, warmup_steps=100, weight_decay=1e-2)
+    settings.training.update(steps=900, log_every=50, checkpoint_every=300, keep_checkpoints=3)

@@ -1,0 +1,220 @@
+"""The training loop: restores or starts a run, steps to its end, logs and saves on the way.
+
+Resuming needs no data state: the order of clips and every random draw are functions of
+(seed, step, global example), so a run continues from its newest checkpoint on any mesh.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from loev_jax import checkpoint, config
+from loev_jax import step as steps
+from loev_jax.checkpoint import Checkpoints
+from loev_jax.config import Recipe
+from loev_jax.data import pipeline
+from loev_jax.data.records import open_split
+from loev_jax.errors import UserError
+from loev_jax.metrics import Journal, event_writer
+
+DONE = "DONE"
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became infinite or not a number; the last checkpoint is still good."""
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT instead of dying, so that the run can save and leave."""
+    received: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda got, _: received.append(got))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _batches(recipe: Recipe, first_step: int, mesh: Mesh) -> Iterator[steps.Batch]:
+    """Global batches on the device, from `first_step` on."""
+    devices, clips = mesh.size, recipe.training.clips
+    if clips % devices:
+        raise UserError(
+            f"config.training.clips: {clips} is not divisible by the {devices} devices; "
+            f"try {clips // devices * devices or devices}"
+        )
+    host_batches = pipeline.batches(
+        open_split(Path(recipe.data.path), recipe.data.split),
+        seed=recipe.seed,
+        batch_size=clips,
+        window_samples=recipe.views.window_samples,
+        start_step=first_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        threads=recipe.data.threads,
+        prefetch=recipe.data.prefetch,
+    )
+    for batch in host_batches:
+        yield steps.to_device(dict(batch), mesh)
+
+
+class _Log:
+    """Writes metrics every `log_every` steps, one step late so that the device never waits."""
+
+    def __init__(self, recipe: Recipe, workdir: Path, first_step: int, writer: Any) -> None:
+        self._every, self._total = recipe.training.log_every, recipe.training.steps
+        self._views = recipe.training.clips * recipe.views.number
+        self._writer = writer
+        self._journal = Journal(workdir, first_step + 1) if jax.process_index() == 0 else None
+        self._pending: tuple[int, steps.Metrics] | None = None
+        self._mark = (time.monotonic(), first_step)
+
+    def __call__(self, step: int, metrics: steps.Metrics) -> None:
+        """Takes the metrics after `step` steps."""
+        self.flush()
+        if step % self._every == 0 or step == self._total:
+            self._pending = (step, metrics)
+
+    def flush(self) -> None:
+        """Writes what is pending.
+
+        Raises:
+            NonFiniteLossError: the loss is not finite.
+        """
+        if self._pending is None:
+            return
+        (step, arrays), self._pending = self._pending, None
+        values = {name: float(value) for name, value in jax.device_get(arrays).items()}
+        now, (before, last) = time.monotonic(), self._mark
+        self._mark = (now, step)
+        rate = (step - last) / max(now - before, 1e-9)
+        if not math.isfinite(values["loss"]):
+            raise NonFiniteLossError(f"step {step}: the loss is {values['loss']}")
+        self._writer.write_scalars(
+            step, values | {"steps_per_second": rate, "views_per_second": rate * self._views}
+        )
+        if self._journal:
+            self._journal.write(step, values)
+        left = (self._total - step) / rate
+        logging.info(
+            "step %d/%d  %s  %.2f steps/s  ETA %d:%02d",
+            step,
+            self._total,
+            "  ".join(f"{name} {values[name]:.3f}" for name in sorted(values) if "/" in name)
+            or f"loss {values['loss']:.3f}",
+            rate,
+            *divmod(round(left), 60),
+        )
+
+    def sync(self) -> None:
+        """Flushes to the disk."""
+        self.flush()
+        if self._journal:
+            self._journal.sync()
+
+    def close(self) -> None:
+        """Closes the journal."""
+        if self._journal:
+            self._journal.close()
+
+
+def train(settings: ConfigDict, workdir: Path) -> int:
+    """Trains until a config's last step, resuming from the newest checkpoint in `workdir`.
+
+    Nothing is written before the config, the directory and the data are known to be good.
+
+    Args:
+        settings: the config, as in `loev_jax.config.default()`.
+        workdir: gets `config.json`, `checkpoints/`, `train/` (events), `metrics.jsonl` and, at the
+            end, `DONE`.
+
+    Returns:
+        0, or 128 + the number of the signal that stopped it, after saving.
+
+    Raises:
+        UserError: a bad config, a directory of another run, a data set that is missing or does not
+            fit, or a batch that does not divide over the devices.
+        NonFiniteLossError: the loss is not finite; the last checkpoint stays.
+    """
+    recipe = config.read(settings)
+    config.check(settings, workdir)
+    first = max(checkpoint.steps(workdir), default=0)
+    mesh = steps.make_mesh()
+    batches = _batches(recipe, first, mesh)
+    config.save(settings, workdir)
+    if first >= recipe.training.steps:
+        logging.info("%s has its %d steps already", workdir, first)
+        return 0
+    with Checkpoints(workdir, recipe.training.keep_checkpoints) as checkpoints:
+        state = steps.init(recipe, mesh)
+        if first:
+            state = checkpoints.restore(first, state, steps.replicated(mesh))
+            logging.info("resumed from step %d", first)
+        status = _loop(recipe, workdir, mesh, state, first, batches, checkpoints)
+    if status == 0 and jax.process_index() == 0:
+        (workdir / DONE).write_text(f"{recipe.training.steps}\n")
+    return status
+
+
+def _loop(
+    recipe: Recipe,
+    workdir: Path,
+    mesh: Mesh,
+    state: steps.State,
+    first: int,
+    batches: Iterator[steps.Batch],
+    checkpoints: Checkpoints,
+) -> int:
+    """Steps from `first` to the end; returns as `train` does."""
+    total, every = recipe.training.steps, recipe.training.checkpoint_every
+    writer = event_writer(workdir / "train", just_logging=jax.process_index() > 0)
+    _describe(recipe, state, writer if first == 0 else None)
+    log = _Log(recipe, workdir, first, writer)
+    train_step = steps.make(recipe, mesh)
+    status = 0
+    with _stop_on_signal() as received:
+        for step in range(first + 1, total + 1):
+            state, metrics = train_step(state, next(batches))
+            log(step, metrics)
+            if step % every == 0 or step == total or received:
+                log.sync()
+                checkpoints.save(step, state)
+            if received and step < total:
+                logging.warning("signal %d: saved step %d and leaving", received[0], step)
+                status = 128 + received[0]
+                break
+    log.close()
+    writer.close()
+    return status
+
+
+def _describe(recipe: Recipe, state: steps.State, writer: Any) -> None:
+    """Logs what is trained, once per run: the table of parameters and the settings."""
+    from clu import parameter_overview
+
+    logging.info("%s", parameter_overview.get_parameter_overview(state.params))
+    logging.info(
+        "%d devices, %d clips x %d views of %.2f s a step, windows of %.2f s",
+        jax.device_count(),
+        recipe.training.clips,
+        recipe.views.number,
+        recipe.views.seconds,
+        recipe.views.window_samples / recipe.views.frontend.sample_rate,
+    )
+    if writer is not None:
+        writer.write_texts(0, {"recipe": f"```\n{recipe}\n```"})
