@@ -1,0 +1,184 @@
+"""What is heard of each clip: some segments of the training view's length, and a transformed pair.
+
+Nothing is padded: a segment lies wholly within its clip, and the source of the transformed view is
+long enough for the fastest stretch. A clip too short for a pair only lacks its pair; one shorter
+than a segment is skipped and counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from loev_jax.augment import analysis
+from loev_jax.augment.parameters import Augmentations, Range
+from loev_jax.augment.views import Views
+from loev_jax.data import records
+
+DIFFERENCES = ("time_stretch", "pitch_shift")
+"""The parameters in which the views of a pair differ."""
+
+DEFAULT_RANGES = Augmentations(
+    time_stretch=Range(math.log2(0.8), math.log2(1.25)), pitch_shift=Range(-4.0, 4.0)
+)
+"""Drawn from where a recipe does not stretch or shift, so that every recipe can be compared."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where segments lie.
+
+    Attributes:
+        segment: length of a segment in samples, that of a training view.
+        source: length of source that a transformed view reads, at least `segment`.
+        segments: most segments of a clip; they are spread evenly from its start to its end.
+    """
+
+    segment: int
+    source: int
+    segments: int
+
+    def starts(self, samples: int) -> np.ndarray:
+        """First samples of the segments of a clip of `samples`, [0..segments] int."""
+        count = min(self.segments, samples // self.segment)
+        return np.round(np.linspace(0, samples - self.segment, count)).astype(int)
+
+    def pairable(self, samples: int) -> int:
+        """How many of `starts` leave room for a transformed view; they are the first ones."""
+        return int(np.sum(self.starts(samples) + self.source <= samples))
+
+
+def ranges(augmentations: Augmentations) -> Augmentations:
+    """The recipe's own ranges of stretch and shift, or `DEFAULT_RANGES` where it has none."""
+    return Augmentations(
+        time_stretch=augmentations.time_stretch or DEFAULT_RANGES.time_stretch,
+        pitch_shift=augmentations.pitch_shift or DEFAULT_RANGES.pitch_shift,
+    )
+
+
+def layout(views: Views, segments: int) -> Layout:
+    """The layout for a recipe's views."""
+    segment = views.frontend.samples(views.frames)
+    fastest = ranges(views.augmentations).fastest
+    source = analysis.source_samples(views.frontend, views.frames, fastest, 1.0)
+    return Layout(segment, max(source, segment), segments)
+
+
+def draw(augmentations: Augmentations, seed: int, clips: np.ndarray) -> dict[str, np.ndarray]:
+    """Draws how each clip's transformed view differs; it always is transformed.
+
+    Args:
+        augmentations: the recipe's.
+        seed: of the draw.
+        clips: [n] numbers of the clips: a draw is a function of (seed, number).
+
+    Returns:
+        `time_stretch` in octaves and `pitch_shift` in semitones, f32 [n], and `place` in 0..1:
+        which of the clip's segments it is.
+    """
+    drawn = ranges(augmentations)
+
+    def one(number: jax.Array) -> dict[str, jax.Array]:
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), 3)
+        values = {
+            name: getattr(drawn, name).draw(key)
+            for name, key in zip(DIFFERENCES, keys, strict=False)
+        }
+        return values | {"place": jax.random.uniform(keys[2], ())}
+
+    return {name: np.asarray(v) for name, v in jax.vmap(one)(jnp.asarray(clips)).items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Clips on their way to the device, at a static size.
+
+    Attributes:
+        arrays: `segments` int16 [clips, segments, samples], their `weight` f32 [clips, segments]
+            (0 where there is none), `source` int16 [clips, source samples], `clean` int32 [clips]
+            (the segment that starts where the source starts), `time_stretch` and `pitch_shift`.
+        clips: the records without their audio; fewer than the batch holds at its end.
+        paired: of each of `clips`, whether it has a pair.
+        digest: CRC-32 of all audio so far.
+    """
+
+    arrays: dict[str, np.ndarray]
+    clips: list[dict[str, Any]]
+    paired: list[bool]
+    digest: int
+
+    def without_audio(self) -> Batch:
+        """What remains to be known once the device has the audio."""
+        kept = {name: self.arrays[name] for name in DIFFERENCES}
+        return dataclasses.replace(self, arrays=kept)
+
+
+def choose(total: int, most: int | None) -> np.ndarray:
+    """Which clips of a split to use: all, or `most` spread evenly, [n] ascending numbers."""
+    if most is None or most >= total:
+        return np.arange(total)
+    return np.linspace(0, total - 1, most).round().astype(int)
+
+
+def batches(
+    clips: Iterable[Mapping[str, Any]],
+    where: Layout,
+    drawn: Mapping[str, np.ndarray],
+    size: int,
+    skipped: list[str],
+) -> Iterator[Batch]:
+    """Cuts clips and gathers them in batches of a static size; the last one is filled with zeros.
+
+    Args:
+        clips: records, in the order of `drawn`.
+        where: segments lie.
+        drawn: as `draw` returns it.
+        size: clips in a batch.
+        skipped: ids of clips that are too short are added to it.
+
+    Yields:
+        Batches of which the last may hold fewer clips.
+    """
+    current, digest = _empty(where, size), 0
+    for number, record in enumerate(clips):
+        audio = record[records.AUDIO]
+        starts = where.starts(len(audio))
+        if not len(starts):
+            skipped.append(record[records.ID])
+            continue
+        row, arrays = len(current.clips), current.arrays
+        for column, start in enumerate(starts):
+            arrays["segments"][row, column] = audio[start : start + where.segment]
+        arrays["weight"][row, : len(starts)] = 1.0 / len(starts)
+        if pairable := where.pairable(len(audio)):
+            clean = int(drawn["place"][number] * pairable)
+            arrays["clean"][row] = clean
+            arrays["source"][row] = audio[starts[clean] : starts[clean] + where.source]
+        for name in DIFFERENCES:
+            arrays[name][row] = drawn[name][number]
+        digest = zlib.crc32(arrays["segments"][row, 0], digest)
+        current.paired.append(pairable > 0)
+        current.clips.append({key: v for key, v in record.items() if key != records.AUDIO})
+        if len(current.clips) == size:
+            yield dataclasses.replace(current, digest=digest)
+            current = _empty(where, size)
+    if current.clips:
+        yield dataclasses.replace(current, digest=digest)
+
+
+def _empty(where: Layout, size: int) -> Batch:
+    arrays: dict[str, np.ndarray] = {
+        "segments": np.zeros((size, where.segments, where.segment), np.int16),
+        "weight": np.zeros((size, where.segments), np.float32),
+        "source": np.zeros((size, where.source), np.int16),
+        "clean": np.zeros(size, np.int32),
+    }
+    arrays |= {name: np.zeros(size, np.float32) for name in DIFFERENCES}
+    return Batch(arrays, [], [], 0)

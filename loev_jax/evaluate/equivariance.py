@@ -1,0 +1,56 @@
+"""Equivariance: can the change of a parameter be read from the change of the embedding?
+
+From a pair of views of one clip, (z_a, z_b), ridge regression predicts θ_b - θ_a. It is fitted on
+pairs in both directions, clean → transformed and transformed → clean, so that knowing *which* view
+was transformed is of no use. By symmetry the best weights for the concatenation [z_a, z_b] are then
+(-w, w) without an intercept: the regression sees the difference z_b - z_a alone, with the same strength,
+and a pair and its reverse are predicted equally well. One R² therefore stands for both directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from loev_jax.evaluate.clips import DIFFERENCES
+from loev_jax.evaluate.evaluator import SPLITS, too_few
+from loev_jax.evaluate.linear import Parts, regress
+from loev_jax.evaluate.metrics import r2
+from loev_jax.evaluate.spaces import Facts, Vectored
+
+
+class Equivariance:
+    """R² of the stretch and the shift between two views of a clip: an `Evaluator`."""
+
+    name = "equivariance"
+
+    def left_out(self, facts: Mapping[str, Facts]) -> list[str]:
+        """See `Evaluator`."""
+        counts = {split: len(facts[split].differences[DIFFERENCES[0]]) for split in SPLITS}
+        return too_few(counts, "clips long enough to be stretched")
+
+    def score(
+        self,
+        facts: Mapping[str, Facts],
+        vectors: Mapping[str, Vectored],
+        space: str,
+        shuffle: np.random.Generator | None = None,
+    ) -> dict[str, float]:
+        """See `Evaluator`: `time_stretch_r2` and `pitch_shift_r2` on the test split's pairs."""
+        if self.left_out(facts):
+            return {}
+        moved = {
+            split: vectors[split].moved[space] - vectors[split].clean[space] for split in SPLITS
+        }
+        targets = {
+            split: np.stack([facts[split].differences[name] for name in DIFFERENCES], axis=1)
+            for split in SPLITS
+        }
+        if shuffle is not None:
+            targets["train"] = shuffle.permutation(targets["train"])
+        predicted = regress(Parts(**moved), Parts(**targets), intercept=False)
+        return {
+            f"{name}_r2": r2(targets["test"][:, column], predicted[:, column])
+            for column, name in enumerate(DIFFERENCES)
+        }

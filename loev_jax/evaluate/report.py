@@ -1,0 +1,98 @@
+"""How results are shown: a table, a plot, TensorBoard events."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+COLUMNS = {
+    "neighbour_tempo": "neighbour within 8 % of the tempo",
+    "neighbour_key": "neighbour's key, weighted",
+    "key_weighted": "linear key, weighted",
+    "tempo_r2": "linear tempo R²",
+    "tempo_acc1": "tempo Acc1",
+    "tempo_acc2": "tempo Acc2",
+    "time_stretch_r2": "R² of the stretch",
+    "pitch_shift_r2": "R² of the shift",
+}
+"""Columns of the table, by metric."""
+
+PANELS = ("neighbour_tempo", "neighbour_key", "tempo_r2", "key_weighted", "time_stretch_r2",
+          "pitch_shift_r2")  # fmt: skip
+"""Metrics of the plot, one panel each."""
+
+CHECKPOINT, RANDOM_INIT, SHUFFLED = "spaces", "random_init", "shuffled_labels"
+"""Sections of a result: metrics by space."""
+
+_ROWS = {CHECKPOINT: "{}", RANDOM_INIT: "random init, {}", SHUFFLED: "shuffled labels, {}"}
+
+
+def number(value: float | None) -> str:
+    """Two decimals without the zero before the point, as in the literature; – for none."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The result of one checkpoint as a Markdown table: its spaces, then the baselines."""
+    rows = [["space", *COLUMNS.values()]]
+    for section, label in _ROWS.items():
+        rows += [
+            [label.format(space), *(number(metrics.get(name)) for name in COLUMNS)]
+            for space, metrics in result[section].items()
+        ]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    rule = ["-" * width for width in widths]
+    lines = [
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
+        for row in (rows[0], rule, *rows[1:])
+    ]
+    return "\n".join(lines)
+
+
+def plot(result: Mapping[str, Any], path: Path) -> None:
+    """Draws bars per space beside random init's, and writes them at once or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    spaces = list(result[CHECKPOINT])
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, metric in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
+        for offset, section, colour in ((-0.2, CHECKPOINT, "C0"), (0.2, RANDOM_INIT, "0.75")):
+            values = [result[section].get(space, {}).get(metric) for space in spaces]
+            heights = [0.0 if value is None else max(value, 0.0) for value in values]
+            places = [place + offset for place in range(len(spaces))]
+            bars = axes.bar(places, heights, width=0.4, color=colour)
+            axes.bar_label(bars, [number(value) for value in values], fontsize=7, padding=1)
+        for baseline in result[SHUFFLED].values():
+            if metric in baseline:
+                axes.axhline(max(baseline[metric], 0.0), color="C3", linestyle=":", linewidth=1.2)
+        axes.set_title(COLUMNS[metric], fontsize=10)
+        axes.set_xticks(range(len(spaces)), spaces, rotation=30, ha="right", fontsize=8)
+        axes.set_ylim(0.0, 1.08)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(
+        f"step {result['step']}: blue the checkpoint, grey random init, dotted shuffled labels"
+    )
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, format="png", dpi=110)
+    os.replace(partial, path)
+
+
+def events(result: Mapping[str, Any], directory: Path) -> None:
+    """Adds a result to the TensorBoard events of a directory, as `space/metric`."""
+    from clu import metric_writers
+
+    scalars = {
+        "/".join([*([] if section == CHECKPOINT else [section]), space, metric]): value
+        for section in (CHECKPOINT, RANDOM_INIT, SHUFFLED)
+        for space, metrics in result[section].items()
+        for metric, value in metrics.items()
+    }
+    writer = metric_writers.SummaryWriter(os.fspath(directory))
+    writer.write_scalars(result["step"], scalars)
+    writer.close()

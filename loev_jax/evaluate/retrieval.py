@@ -1,0 +1,130 @@
+"""Retrieval by cosine within the test split: what a space calls similar.
+
+Neighbours never come from the query's own piece, so that finding the recording does not count as
+hearing its tempo.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from loev_jax.evaluate import labels
+from loev_jax.evaluate.evaluator import too_few
+from loev_jax.evaluate.metrics import key_scores, ranks, tempo_hits
+from loev_jax.evaluate.spaces import Facts, Vectored
+
+TOLERANCE = 0.08
+"""Within which a neighbour's tempo counts as the query's, relative to the query's."""
+
+
+def cosines(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """[queries, size] x [gallery, size] → [queries, gallery]; a zero vector is like nothing."""
+
+    def unit(rows: np.ndarray) -> np.ndarray:
+        length = np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows / np.maximum(length, 1e-12)
+
+    return unit(queries.astype(np.float64)) @ unit(gallery.astype(np.float64)).T
+
+
+def neighbours(tracks: np.ndarray, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest other piece of each clip.
+
+    Args:
+        tracks: [n, size].
+        pieces: [n].
+
+    Returns:
+        Queries that have a clip of another piece, and the neighbour of each, [queries] both.
+    """
+    similarity = np.where(pieces[:, None] == pieces[None, :], -np.inf, cosines(tracks, tracks))
+    queries = np.flatnonzero(np.isfinite(similarity.max(axis=1)))
+    return queries, similarity[queries].argmax(axis=1)
+
+
+def _same_tempo(query: np.ndarray, found: np.ndarray) -> np.ndarray:
+    return tempo_hits(query, found, TOLERANCE)
+
+
+def _related_key(query: np.ndarray, found: np.ndarray) -> np.ndarray:
+    return key_scores()[query.astype(int), found.astype(int)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Attribute:
+    """What a neighbour may share with the query.
+
+    Attributes:
+        column: the label.
+        parse: labels as numbers, NaN for none.
+        agreement: how well a neighbour's value (second) agrees with the query's (first), 0..1.
+    """
+
+    column: str
+    parse: Callable[[np.ndarray], np.ndarray]
+    agreement: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+ATTRIBUTES = {
+    "neighbour_tempo": Attribute("tempo", labels.tempi, _same_tempo),
+    "neighbour_key": Attribute("key", labels.keys, _related_key),
+}
+"""By metric."""
+
+
+class Retrieval:
+    """The neighbour's tempo and key, and the same clip stretched and shifted: an `Evaluator`."""
+
+    name = "retrieval"
+
+    def left_out(self, facts: Mapping[str, Facts]) -> list[str]:
+        """See `Evaluator`."""
+        return [f"{part}: {reason}" for part, reason in self._lacking(facts["test"]).items()]
+
+    def _lacking(self, test: Facts) -> dict[str, str]:
+        """Why a part cannot be measured, by part."""
+        reasons = {}
+        for part, attribute in ATTRIBUTES.items():
+            if attribute.column not in test.labels:
+                reasons[part] = f"the data set has no label {attribute.column!r}"
+                continue
+            there = labels.present(attribute.parse(test.labels[attribute.column]))
+            what = f"clips with a {attribute.column}"
+            if few := too_few({"test": int(there.sum())}, what):
+                reasons[part] = few[0]
+            elif len(np.unique(test.pieces[there])) == 1:
+                reasons[part] = "all clips of the test split are of one piece"
+        pairs = len(test.differences["time_stretch"])
+        if few := too_few({"test": pairs}, "clips long enough to be stretched"):
+            reasons["same_clip"] = few[0]
+        return reasons
+
+    def score(
+        self,
+        facts: Mapping[str, Facts],
+        vectors: Mapping[str, Vectored],
+        space: str,
+        shuffle: np.random.Generator | None = None,
+    ) -> dict[str, float]:
+        """See `Evaluator`. Shuffled, the vectors change places: a neighbour is any other clip."""
+        test, spaces = facts["test"], vectors["test"]
+        tracks, clean, moved = spaces.tracks[space], spaces.clean[space], spaces.moved[space]
+        if shuffle is not None:
+            tracks, moved = shuffle.permutation(tracks), shuffle.permutation(moved)
+        lacking, scores = self._lacking(test), {}
+        for part, attribute in ATTRIBUTES.items():
+            if part in lacking:
+                continue
+            values = attribute.parse(test.labels[attribute.column])
+            there = labels.present(values)
+            queries, found = neighbours(tracks[there], test.pieces[there])
+            shared = attribute.agreement(values[there][queries], values[there][found])
+            scores[part] = float(np.mean(shared))
+        if "same_clip" not in lacking:
+            place = ranks(cosines(clean, moved))
+            scores |= {f"same_clip_r{k}": float(np.mean(place <= k)) for k in (1, 5, 10)}
+            scores["same_clip_mrr"] = float(np.mean(1.0 / place))
+        return scores
