@@ -33,7 +33,7 @@ def write_data_set(directory, clips, labels=None, *, split="train", shards=1, sh
     return directory
 
 
-@pytest.fixture(name="write_data_set")
+@pytest.fixture(name="write_data_set", scope="session")
 def _write_data_set():
     return write_data_set
 

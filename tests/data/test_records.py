@@ -24,7 +24,11 @@ def _clip(k, samples=50):
 @pytest.fixture
 def data_set(tmp_path, write_data_set):
     return write_data_set(
-        tmp_path / "set", [_clip(k) for k in range(7)], KINDS, shards=3, shortest={"train": ("s", 9)}
+        tmp_path / "set",
+        [_clip(k) for k in range(7)],
+        KINDS,
+        shards=3,
+        shortest={"train": ("s", 9)},
     )
 
 
@@ -64,7 +68,7 @@ def test_a_slice_of_a_split_claims_nothing_about_its_shortest_clip(data_set):
 
 @pytest.mark.parametrize("name", ["test", "train[", "train[:0]", ""])
 def test_an_unknown_split_names_the_known_ones(data_set, name):
-    with pytest.raises(UserError, match="no split .*: choose from train"):
+    with pytest.raises(UserError, match=r"no split .*: choose from train"):
         records.open_split(data_set, name)
 
 
