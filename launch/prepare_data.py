@@ -54,8 +54,8 @@ def main() -> None:
     if _SOURCE.value == "corpus":
         from loev_jax.corpus import builder
 
-        report = builder.prepare(out, workers=_WORKERS.value, **options)
-        print(f"{out}: {report}")
+        existed = (out / "report.json").exists()
+        _say(out, builder.prepare(out, workers=_WORKERS.value, **options), existed)
         return
     if "audio" not in options:
         raise errors.UserError("--source=folder needs --audio=DIR, a folder of audio files")
@@ -67,6 +67,10 @@ def main() -> None:
         if name in options
     }
     report, existed = folder.prepare(out=out, workers=_WORKERS.value, **paths, **options)
+    _say(out, report, existed)
+
+
+def _say(out: pathlib.Path, report: object, existed: bool) -> None:
     print(f"{out}: {'already prepared, nothing to do: ' if existed else ''}{report}")
 
 

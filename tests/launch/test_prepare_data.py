@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from loev_jax.data import records
+from loev_jax.data import pipeline, records
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMMAND = [sys.executable, os.fspath(ROOT / "launch" / "prepare_data.py")]
@@ -112,6 +112,28 @@ def test_a_folder_without_a_usable_file_leaves_nothing(tmp_path):
     ]
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_the_corpus_is_rendered_once_and_feeds_the_pipeline(tmp_path):
+    arguments = ("--source=corpus", "--out=corpus", "--clips=10", "--seed=3")
+    first = _run(*arguments, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "10 clips" in first.stdout
+    split = records.open_split(tmp_path / "corpus", "train")
+    assert {"tempo", "key", "metre", "instrument", "collection"} <= set(split.label_names)
+    assert ((split.labels("tempo") >= 60) & (split.labels("tempo") <= 200)).all()
+    batch = next(
+        pipeline.batches(
+            split, seed=0, batch_size=4, window_samples=80_000, threads=1, prefetch=1, start_step=9
+        )
+    )
+    assert batch["audio"].shape == (4, 80_000)
+    assert batch["example"].tolist() == [36, 37, 38, 39]
+    again = _run(*arguments, cwd=tmp_path)
+    assert "already prepared, nothing to do" in again.stdout
+    other = _run(*arguments, "--clips=11", cwd=tmp_path)
+    assert other.returncode == 2
+    assert len(other.stderr.splitlines()) == 1
 
 
 def _poll(condition, process=None):
