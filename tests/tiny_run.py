@@ -1,0 +1,31 @@
+"""A training directory as `launch/train.py` leaves it, with random parameters and no training."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from loev_jax import checkpoint, config, presets, step
+
+HEADS = {"tempo": "time_stretch", "pitch": "pitch_shift"}
+
+
+def write(workdir: Path, *, compute_dtype: str = "float32", steps: tuple[int, ...] = (1,)) -> None:
+    """Makes `workdir`; the checkpoint of step n has parameters drawn with seed n."""
+    settings = presets.recipe("small", HEADS)
+    settings.views.seconds = 0.5
+    settings.encoder.update(channels=(8, 8), kernels=(3, 3), strides=(2, 1))
+    settings.encoder.compute_dtype = compute_dtype
+    settings.projection.update(hidden=16, outputs=6)
+    config.save(settings, workdir)
+    recipe = config.load(workdir)
+    state = jax.device_get(step.init(recipe, step.make_mesh(jax.devices()[:1])))
+    with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
+        for number in steps:
+            checkpoints.save(number, state._replace(params=_drawn(state.params, number)))
+
+
+def _drawn(params, seed):
+    """Every parameter random, the biases and scales that start at 0 and 1 too."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(x.dtype), params)
