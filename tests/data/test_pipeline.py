@@ -72,7 +72,7 @@ def test_rows_are_windows_of_clips_with_their_global_number(split):
         np.testing.assert_array_equal(batch["audio"], ramp)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**40),
     step=st.integers(0, 10**9),
@@ -83,22 +83,23 @@ def test_any_hosts_started_at_any_step_read_the_same_global_batch(
     split, seed, step, hosts, threads
 ):
     reference = _take(split, 3, seed=seed, start_step=step, threads=0)
-    for late in (0, 2):
+    for late in (0, 1):
         shares = [
             _take(
                 split,
-                1,
+                3 - late,
                 seed=seed,
                 start_step=step + late,
                 process_index=host,
                 process_count=hosts,
                 threads=threads,
-            )[0]
+            )
             for host in range(hosts)
         ]
-        for key in ("audio", "example"):
-            whole = np.concatenate([share[key] for share in shares])
-            np.testing.assert_array_equal(whole, reference[late][key])
+        for expected, *parts in zip(reference[late:], *shares, strict=True):
+            for key in ("audio", "example"):
+                whole = np.concatenate([part[key] for part in parts])
+                np.testing.assert_array_equal(whole, expected[key])
 
 
 def test_every_epoch_is_another_permutation(split):
