@@ -10,18 +10,22 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+import safetensors.numpy
 import soxr
 from jax import export as jax_export
+from safetensors import SafetensorError
 
 from loev_jax.errors import UserError
 
 CARD = "config.json"
 PARAMETERS = "model.safetensors"
 ARTIFACT = "spaces.stablehlo"
+
+T = TypeVar("T")
 
 Spaces = Callable[[Mapping[str, Any], Any], dict[str, jax.Array]]
 """(parameters by flat name, waveforms [batch, samples] f32) → every space [batch, size] f32."""
@@ -174,16 +178,9 @@ def load(path: str | Path, step: int | None = None) -> Embedder:
 
 
 def _exported(path: Path, step: int | None) -> Embedder:
-    import safetensors.numpy
-
-    try:
-        card = Card(**json.loads((path / CARD).read_text()))
-        parameters = safetensors.numpy.load_file(path / PARAMETERS)
-        artifact = bytearray((path / ARTIFACT).read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; export the model again") from error
-    except (TypeError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: damaged ({error}); export the model again") from error
+    card = _read(path / CARD, lambda content: Card(**json.loads(content)))
+    parameters = _read(path / PARAMETERS, safetensors.numpy.load)
+    artifact = _read(path / ARTIFACT, bytearray)
     if step not in (None, card.step):
         raise UserError(f"step={step}: {path} was exported at step {card.step}; leave step out")
     try:
@@ -194,6 +191,16 @@ def _exported(path: Path, step: int | None) -> Embedder:
             f"{card.versions.get('jax')} wrote; export the model again"
         ) from error
     return Embedder(card, spaces.call, parameters)
+
+
+def _read(file: Path, parse: Callable[[bytes], T]) -> T:
+    try:
+        return parse(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; export the model again") from error
+    except (TypeError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file}: damaged ({reason}); export the model again") from error
 
 
 def _positive(name: str, value: float) -> float:
