@@ -115,7 +115,9 @@ def _signature(parts: list[ElementTree.Element]) -> tuple[int, str]:
     if len(fifths) != 1 or len(modes) != 1 or not modes <= {"major", "minor"}:
         raise scores.RejectedError("its key changes, or is neither major nor minor")
     if len(metres) != 1 or not metres <= set(scores.METRES):
-        raise scores.RejectedError("its metre changes, or is not one of " + ", ".join(scores.METRES))
+        raise scores.RejectedError(
+            "its metre changes, or is not one of " + ", ".join(scores.METRES)
+        )
     tonic = 7 * int(fifths.pop() or 0)
     return (tonic % 12 if modes == {"major"} else (tonic + 9) % 12 + 12), metres.pop()
 

@@ -144,7 +144,10 @@ def melodic_notes(score: Score, performance: Performance) -> list[list[Note]]:
             pitch = int(score.pitch[index]) + performance.transposition + 12 * octaves
             voices[score.voice[index]].append(
                 Note(
-                    float(onset[index]), float(end[index] - onset[index]), pitch, int(velocity[index])
+                    float(onset[index]),
+                    float(end[index] - onset[index]),
+                    pitch,
+                    int(velocity[index]),
                 )
             )
     return voices

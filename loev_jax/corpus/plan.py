@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
+from collections.abc import Iterator
+from concurrent import futures
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from loev_jax.errors import UserError
 SPLITS = ("train", "validation", "test")
 _TENTHS = {"train": 7, "validation": 1, "test": 2}
 FEWEST_CLIPS = 10
+_BATCH = 32  # pieces read ahead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +88,22 @@ def sizes(clips: int) -> dict[str, int]:
     return {"train": clips - validation - test, "validation": validation, "test": test}
 
 
+def _try_load(piece: str) -> scores.Score | str:
+    """Returns the score of `piece`, or why it is not usable."""
+    try:
+        return scores.load(piece)
+    except scores.RejectedError as reason:
+        return str(reason)
+
+
+def _read(pieces: list[str]) -> Iterator[tuple[str, scores.Score | str]]:
+    """Reads pieces in their order, some ahead: most of the work is another program's."""
+    with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for start in range(0, len(pieces), _BATCH):
+            batch = pieces[start : start + _BATCH]
+            yield from zip(batch, pool.map(_try_load, batch), strict=True)
+
+
 def make(clips: int, seed: int) -> Plan:
     """Chooses the pieces of a corpus.
 
@@ -105,19 +125,17 @@ def make(clips: int, seed: int) -> Plan:
     chosen: dict[str, list[str]] = {split: [] for split in SPLITS}
     skipped: dict[str, list[str]] = {}
     read = 0
-    for index in np.random.default_rng(seed).permutation(len(sources)):
-        if all(len(chosen[split]) == wanted[split] for split in SPLITS):
-            break
-        piece = sources[index].piece
+    order = np.random.default_rng(seed).permutation(len(sources))
+    for piece, score in _read([sources[index].piece for index in order]):
         read += 1
-        try:
-            score = scores.load(piece)
-        except scores.RejectedError as reason:
-            skipped.setdefault(str(reason), []).append(piece)
+        if isinstance(score, str):
+            skipped.setdefault(score, []).append(piece)
             continue
         split = split_of(score.family)
         if len(chosen[split]) < wanted[split]:
             chosen[split].append(piece)
+        if all(len(chosen[split]) == wanted[split] for split in SPLITS):
+            break
     for split in SPLITS:
         if not chosen[split]:
             raise UserError(f"seed={seed}: no piece for the {split} split; use another seed")

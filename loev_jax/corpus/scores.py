@@ -1,8 +1,9 @@
 """The scores of the built-in corpus: tunes and chorales that music21 ships, as notes in beats.
 
-Ryan's Mammoth Collection, O'Neill's Music of Ireland and Aird's Airs are ABC files, which symusic
-turns into notes; Bach's chorales are MusicXML (`loev_jax.corpus.musicxml`). music21 itself is
-never imported: its files are read where they were installed.
+Ryan's Mammoth Collection, O'Neill's Music of Ireland and Aird's Airs are ABC files, which the
+abc2midi that symusic brings turns into notes; Bach's chorales are MusicXML, read by
+`loev_jax.corpus.musicxml`. music21 itself is never imported: its files are read where they were
+installed.
 
 The *notated beat* is the unit of every onset, duration and tempo here: the dotted quarter in 6/8,
 9/8 and 12/8, the half note in cut time and 3/2, and the quarter note in 2/4, 3/4 and 4/4. Other
@@ -11,7 +12,6 @@ metres, of which the collections hold few, are left out.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,8 +19,8 @@ import importlib.util
 import os
 import pathlib
 import re
-import sys
-from collections.abc import Iterator
+import subprocess
+import tempfile
 
 import numpy as np
 
@@ -46,7 +46,7 @@ METRES = {
 _SHORTEST_BARS = 4
 _TONICS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _ACCIDENTALS = {"": 0, "#": 1, "b": -1}
-# abc2midi, inside symusic, gives this velocity to the first note of a bar and to no other.
+# abc2midi gives this velocity to the first note of a bar and to no other.
 _DOWNBEAT_VELOCITY = 105
 
 
@@ -169,18 +169,26 @@ def load(piece: str) -> Score:
     return score
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences symusic's ABC reader, which writes its warnings straight to file descriptor 1."""
-    sys.stdout.flush()
-    saved = os.dup(1)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-        yield
-    finally:
-        os.dup2(saved, 1)
-        os.close(saved)
+def _abc_to_midi(text: str) -> bytes | None:
+    """Returns a tune as a MIDI file: repeats played, ornaments written out; None if it cannot be.
+
+    symusic's own `from_abc` runs the same program, but on files in the common temporary directory
+    whose names processes that run at the same time have in common: now and then it reads the tune
+    of another process, or none.
+    """
+    import symusic  # noqa: F401  # sets the variable that names its program
+
+    with tempfile.TemporaryDirectory() as directory:
+        abc, midi = pathlib.Path(directory) / "tune.abc", pathlib.Path(directory) / "tune.mid"
+        abc.write_text(text, encoding="utf-8")
+        subprocess.run(
+            [os.environ["SYMUSIC_ABC2MIDI"], abc, "-o", midi, "-NGUI", "-NCOM", "-silent"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,  # the program's exit status says nothing of the tune
+        )
+        return midi.read_bytes() if midi.exists() else None
 
 
 def parse_abc_key(field: str) -> int:
@@ -224,7 +232,7 @@ def _title_family(text: str) -> str:
 
 
 def _read_tune(source: Source) -> Score:
-    """Reads a tune in ABC through symusic, repeats played and ornaments written out."""
+    """Reads a tune in ABC."""
     import symusic
 
     metre = _field(source.text, "M").replace(" ", "")
@@ -232,11 +240,10 @@ def _read_tune(source: Source) -> Score:
     if metre not in METRES:
         raise RejectedError("its metre is not one of " + ", ".join(METRES))
     key = parse_abc_key(_field(source.text, "K"))
-    try:
-        with _quiet():
-            midi = symusic.Score.from_abc(source.text)
-    except Exception as error:  # the reader is C code with errors of its own
-        raise RejectedError("symusic cannot read it") from error
+    data = _abc_to_midi(source.text)
+    if data is None:
+        raise RejectedError("abc2midi cannot read it")
+    midi = symusic.Score.from_midi(data)
     if not midi.tracks or len(midi.tracks[0].notes) == 0:
         raise RejectedError("it has no notes")
     quarters_per_beat, beats_per_bar = METRES[metre]
@@ -245,8 +252,9 @@ def _read_tune(source: Source) -> Score:
     # The reader starts every note one tick late, to part it from the note before.
     onset = np.maximum(notes["time"].astype(np.float64) - 1, 0) / ticks_per_beat
     duration = (notes["duration"].astype(np.float64) + 1) / ticks_per_beat
-    phase = np.round(onset[notes["velocity"] == _DOWNBEAT_VELOCITY] % beats_per_bar, 3)
-    phases, counts = np.unique(phase % beats_per_bar, return_counts=True)
+    # The commonest place of the downbeat, to the grid of a 96th of a beat, which holds triplets.
+    grid = np.round(onset[notes["velocity"] == _DOWNBEAT_VELOCITY] * 96) % (96 * beats_per_bar)
+    phases, counts = np.unique(grid / 96, return_counts=True)
     order = np.argsort(onset, kind="stable")
     return Score(
         piece=source.piece,
