@@ -1,0 +1,1 @@
+"""The built-in corpus: real music, rendered on the user's machine, with exact labels."""

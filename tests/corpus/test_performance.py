@@ -29,11 +29,20 @@ def tune(pitches, duration=1.0, metre="4/4", key=0, pickup=0.0):
 
 def played(**changes):
     """A performance on a flute with nothing else, from the beginning."""
-    plain = dict(
-        tempo=120.0, transposition=0, family="pipe", programs=(73,) * 4, start=0.0, late=0.0,
-        drums=0, bass=0, bass_program=33, peak=0.8, velocity_seed=0,
-    )  # fmt: skip
-    return performance.Performance(**plain | changes)
+    plain = performance.Performance(
+        tempo=120.0,
+        transposition=0,
+        family="pipe",
+        programs=(73,) * 4,
+        start=0.0,
+        late=0.0,
+        drums=0,
+        bass=0,
+        bass_program=33,
+        peak=0.8,
+        velocity_seed=0,
+    )
+    return dataclasses.replace(plain, **changes)
 
 
 def test_draws_follow_their_distributions():
@@ -149,13 +158,12 @@ def test_drums_and_bass_fall_on_the_beats_of_the_score(metre):
 def test_drums_and_bass_are_heard():
     score = tune([60, 64, 67, 72] * 4, duration=2.0)
     plain = rendering.render(score, played()).astype(float)
-    for changes, band in (({"drums": 100}, slice(5000, 8000)), ({"bass": 100}, slice(50, 120))):
+    # Hertz: where a hi-hat sounds and a flute does not, and where a bass does.
+    for changes, (low, high) in (({"drums": 100}, (5000, 8000)), ({"bass": 100}, (50, 120))):
         louder = rendering.render(score, played(**changes)).astype(float)
-        power = [
-            np.abs(np.fft.rfft(x)[slice(band.start * 30, band.stop * 30)]) ** 2
-            for x in (plain, louder)
-        ]
-        assert power[1].sum() > 3 * power[0].sum()
+        band = slice(low * 30, high * 30)
+        power = [(np.abs(np.fft.rfft(audio)[band]) ** 2).sum() for audio in (plain, louder)]
+        assert power[1] > 3 * power[0]
 
 
 def test_chorale_voices_keep_their_instruments_and_octaves():

@@ -124,8 +124,9 @@ def test_chorale_equals_music21s_reading(piece):
         metre = theirs.parts[-4].recurse().getElementsByClass("TimeSignature")[0].ratioString
     score = scores.load(piece)
     quarters = scores.METRES[score.metre][0]
-    found = zip(score.voice, score.onset * quarters, score.duration * quarters, score.pitch)
-    np.testing.assert_allclose(sorted(found), sorted(expected), atol=1e-6)
+    beats = score.onset * quarters, score.duration * quarters
+    found = sorted(zip(score.voice, *beats, score.pitch, strict=True))
+    np.testing.assert_allclose(found, np.asarray(sorted(expected), float), atol=1e-6)
     assert score.metre == metre
     tonic = score.key % 12 if score.key < 12 else score.key + 3
     assert (7 * signature.sharps) % 12 == tonic % 12
