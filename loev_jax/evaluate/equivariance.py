@@ -3,8 +3,8 @@
 From a pair of views of one clip, (z_a, z_b), ridge regression predicts θ_b - θ_a. It is fitted on
 pairs in both directions, clean → transformed and transformed → clean, so that knowing *which* view
 was transformed is of no use. By symmetry the best weights for the concatenation [z_a, z_b] are then
-(-w, w) without an intercept: the regression sees the difference z_b - z_a alone, with the same strength,
-and a pair and its reverse are predicted equally well. One R² therefore stands for both directions.
+(-w, w) without an intercept: the regression sees the difference z_b - z_a alone, and a pair and
+its reverse are predicted equally well. One R² therefore stands for both directions.
 """
 
 from __future__ import annotations

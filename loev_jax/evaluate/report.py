@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loev_jax.evaluate.results import CHECKPOINT, RANDOM_INIT, SHUFFLED
+
 COLUMNS = {
     "neighbour_tempo": "neighbour within 8 % of the tempo",
     "neighbour_key": "neighbour's key, weighted",
@@ -23,16 +25,13 @@ PANELS = ("neighbour_tempo", "neighbour_key", "tempo_r2", "key_weighted", "time_
           "pitch_shift_r2")  # fmt: skip
 """Metrics of the plot, one panel each."""
 
-CHECKPOINT, RANDOM_INIT, SHUFFLED = "spaces", "random_init", "shuffled_labels"
-"""Sections of a result: metrics by space."""
-
 _ROWS = {CHECKPOINT: "{}", RANDOM_INIT: "random init, {}", SHUFFLED: "shuffled labels, {}"}
 
 
 def number(value: float | None) -> str:
-    """Two decimals without the zero before the point, as in the literature; – for none."""
+    """Two decimals without the zero before the point, as in the literature; a dash for none."""
     if value is None or value != value:
-        return "–"
+        return "-"
     return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
 
 
@@ -51,6 +50,12 @@ def table(result: Mapping[str, Any]) -> str:
         for row in (rows[0], rule, *rows[1:])
     ]
     return "\n".join(lines)
+
+
+def summary(result: Mapping[str, Any], run: str) -> str:
+    """The table below a line that says what it is of."""
+    counts = ", ".join(f"{one['clips']} {split}" for split, one in result["counts"].items())
+    return f"{run}, step {result['step']} ({counts} clips)\n\n{table(result)}"
 
 
 def plot(result: Mapping[str, Any], path: Path) -> None:

@@ -1,0 +1,43 @@
+"""Evaluates the checkpoints of a run: what each space knows, beside a random-init model.
+
+    python launch/eval.py --workdir=runs/loev_tempo
+    python launch/eval.py --workdir=runs/loev_tempo --watch   # beside a training that goes on
+
+Leaves WORKDIR/eval/<step>.json, plots and TensorBoard events, and prints a table. See
+docs/evaluation.md. The exit status is 1 if a task failed, 2 for bad input.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags
+
+from loev_jax import errors
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Training run to evaluate.", required=True)
+_WATCH = flags.DEFINE_bool("watch", False, "Go on until training is done.")
+_STEP = flags.DEFINE_string("step", None, "A step, or `last`; default: all without a result.")
+_TASKS = flags.DEFINE_list("tasks", None, "Tasks by name, separated by commas; default: all.")
+_CLIPS = flags.DEFINE_integer("clips", None, "Use at most so many clips of each split.")
+_SEGMENTS = flags.DEFINE_integer("segments", None, "Most segments heard of a clip (3).")
+
+
+def main() -> None:
+    """Evaluates and prints the table."""
+    from loev_jax.evaluate import job  # JAX takes seconds to import; flags are checked before that
+
+    segments = job.SEGMENTS if _SEGMENTS.value is None else _SEGMENTS.value
+    well = job.run(
+        Path(_WORKDIR.value).expanduser(),
+        job.choose_tasks(_TASKS.value),
+        job.Settings(_CLIPS.value, segments),
+        _STEP.value,
+        _WATCH.value,
+    )
+    if not well:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    errors.run(main)

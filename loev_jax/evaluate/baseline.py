@@ -1,0 +1,53 @@
+"""Embeddings of the random-init model, kept in the eval directory for every checkpoint."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loev_jax.evaluate.spaces import Facts, Vectored
+
+FILE = "random_init.npz"
+_PARTS = ("tracks", "clean", "moved")
+_KEY = "key"
+
+
+def key_of(settings: str, facts: Mapping[str, Facts]) -> str:
+    """What embeddings depend on: the model and the views as `settings`, and the audio."""
+    digests = (f"{split} {len(one.ids)} {one.digest:08x}" for split, one in facts.items())
+    return "\n".join((settings, *digests))
+
+
+def save(directory: Path, key: str, vectors: Mapping[str, Vectored]) -> None:
+    """Writes the embeddings of every split, whole or not at all."""
+    arrays: dict[str, Any] = {
+        f"{split}/{part}/{space}": rows
+        for split, one in vectors.items()
+        for part in _PARTS
+        for space, rows in getattr(one, part).items()
+    }
+    partial = directory / f".{FILE}.partial"
+    with partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **{_KEY: np.array(key)}, **arrays)
+    os.replace(partial, directory / FILE)
+
+
+def load(directory: Path) -> tuple[str, dict[str, Vectored]] | None:
+    """What `save` wrote and its key, or None if there is nothing that can be read."""
+    try:
+        with np.load(directory / FILE) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
+    key = str(arrays.pop(_KEY, ""))
+    vectors: dict[str, Vectored] = {}
+    for name, rows in arrays.items():
+        split, part, space = name.split("/", 2)
+        vectors.setdefault(split, Vectored({}, {}, {}))
+        getattr(vectors[split], part)[space] = rows
+    return key, vectors

@@ -1,0 +1,316 @@
+"""The eval job: every checkpoint of a run that has no result yet, oldest first."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loev_jax import checkpoint, config
+from loev_jax import model as models
+from loev_jax.data import records
+from loev_jax.errors import UserError
+from loev_jax.evaluate import baseline, report, results
+from loev_jax.evaluate.equivariance import Equivariance
+from loev_jax.evaluate.evaluator import SPLITS, Evaluator
+from loev_jax.evaluate.probes import PROBES
+from loev_jax.evaluate.retrieval import Retrieval
+from loev_jax.evaluate.spaces import Embedder, Facts, Vectored, with_all
+from loev_jax.model import ENCODER
+
+EVALUATORS: dict[str, Evaluator] = {one.name: one for one in (*PROBES, Retrieval(), Equivariance())}
+"""Every task by name."""
+
+DIRECTORY = "eval"
+DONE = "DONE"
+SEGMENTS = 3
+_POLL_SECONDS = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a result depends on besides the checkpoint.
+
+    Attributes:
+        clips: at most so many of each split; None for all.
+        segments: most segments of a clip.
+    """
+
+    clips: int | None = None
+    segments: int = SEGMENTS
+
+    def __post_init__(self) -> None:
+        for name, flag in (("clips", self.clips), ("segments", self.segments)):
+            if flag is not None and flag < 1:
+                raise UserError(f"--{name}={flag}: give a number of at least 1")
+
+
+def choose_tasks(names: list[str] | None) -> tuple[str, ...]:
+    """The tasks of these names, all of them if there are none.
+
+    Raises:
+        UserError: no task is called so.
+    """
+    for name in names or ():
+        if name not in EVALUATORS:
+            raise UserError(f"--tasks: unknown task {name!r}: choose from {', '.join(EVALUATORS)}")
+    return tuple(dict.fromkeys(names)) if names else tuple(EVALUATORS)
+
+
+def say(line: str) -> None:
+    """One line on stderr: stdout is for the table."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class Job:
+    """Evaluates the checkpoints of one run; embeds each once, for all tasks."""
+
+    def __init__(self, workdir: Path, tasks: tuple[str, ...], settings: Settings) -> None:
+        """Opens the data set; reads no record yet.
+
+        Raises:
+            UserError: `workdir` holds no run, or its data set cannot be opened.
+        """
+        self.workdir, self.directory = workdir, workdir / DIRECTORY
+        self.tasks, self.settings = tasks, settings
+        self.failed = False
+        self.latest: dict[str, Any] | None = None
+        self._recipe = recipe = config.load(workdir)
+        self._splits = {split: records.open_split(recipe.data.path, split) for split in SPLITS}
+        self._random = models.create(recipe.model, recipe.seed)
+        self._embedder = Embedder(recipe.views, self._random, settings.segments)
+        self._baseline: dict[str, Vectored] | None = None
+        self._baseline_key = ""
+        self._baseline_scores: dict[str, dict[str, dict[str, float]]] = {}
+        self._given_up: set[int] = set()
+
+    def path(self, step: int) -> Path:
+        """Where the result of a checkpoint is written."""
+        return self.directory / f"{step}.json"
+
+    def result(self, step: int) -> dict[str, Any] | None:
+        """The result of a checkpoint, if there is one. Raises as `results.read` does."""
+        return results.read(self.path(step), dataclasses.asdict(self.settings))
+
+    def missing(self, step: int) -> tuple[str, ...]:
+        """The tasks without a result at a checkpoint; those that failed before have none."""
+        if step in self._given_up:
+            return ()
+        done = (self.result(step) or {}).get("tasks", ())
+        return tuple(name for name in self.tasks if name not in done)
+
+    def todo(self) -> list[int]:
+        """The checkpoints that are there and lack a result, oldest first."""
+        return [step for step in checkpoint.steps(self.workdir) if self.missing(step)]
+
+    def evaluate(self, step: int) -> None:
+        """Evaluates one checkpoint and writes its result.
+
+        A task that fails is reported and leaves the others alone; `failed` tells that one did. A
+        checkpoint that training deletes meanwhile is passed over.
+        """
+        start = time.monotonic()
+        model = self._restore(step)
+        if model is None:
+            return
+        tasks = self.missing(step)
+        result = self.result(step) or results.blank(
+            step, self._recipe.data.path, dataclasses.asdict(self.settings)
+        )
+        facts, here, random = self._embed(model)
+        self._note_counts(result, facts)
+        result["seconds"]["embedding"] = round(time.monotonic() - start, 1)
+        for name in tasks:
+            began = time.monotonic()
+            if self._attempt(result, name, self._score, result, name, facts, here, random):
+                result["tasks"].append(name)
+            result["seconds"][name] = round(time.monotonic() - began, 1)
+        picture = self.directory / f"{step}.png"
+        self._attempt(result, "plot", report.plot, result, picture)
+        self._attempt(result, "events", report.events, result, self.directory)
+        result["seconds"]["total"] = round(time.monotonic() - start, 1)
+        results.write(self.path(step), result)
+        self._given_up |= {step} if result["failed"] else set()
+        self.latest = result
+        say(f"step {step}: evaluated in {result['seconds']['total']:.0f} s, {self.path(step)}")
+
+    def _restore(self, step: int) -> models.Model | None:
+        try:
+            return checkpoint.restore_model(self.workdir, step, self._recipe)
+        except Exception as error:
+            self._given_up.add(step)
+            if step not in checkpoint.steps(self.workdir):
+                say(f"step {step}: passed over, training has deleted the checkpoint")
+                return None
+            if not isinstance(error, UserError):
+                raise
+            say(f"step {step}: failed, {error}")
+            self.failed = True
+            return None
+
+    def _embed(
+        self, model: models.Model
+    ) -> tuple[dict[str, Facts], dict[str, Vectored], dict[str, Vectored]]:
+        """Facts, where the checkpoint puts the clips, and where the random-init model does."""
+        self.directory.mkdir(exist_ok=True)
+        recipe = self._recipe
+        settings = f"{recipe.model}\n{recipe.views}\n{recipe.seed}\n{self.settings}"
+        if self._baseline is None and (kept := baseline.load(self.directory)):
+            self._baseline_key, self._baseline = kept
+        usable = self._baseline_key.startswith(settings + "\n")
+        facts, spaces = self._embed_with([model] if usable else [model, self._random])
+        key = baseline.key_of(settings, facts)
+        if key != self._baseline_key:
+            random = spaces[1] if not usable else self._embed_with([self._random])[1][0]
+            baseline.save(self.directory, key, random)
+            self._baseline_key, self._baseline = key, random
+            self._baseline_scores.clear()
+        assert self._baseline is not None
+        return facts, _complete(spaces[0]), _complete(self._baseline)
+
+    def _embed_with(
+        self, these: list[models.Model]
+    ) -> tuple[dict[str, Facts], list[dict[str, Vectored]]]:
+        facts: dict[str, Facts] = {}
+        spaces: list[dict[str, Vectored]] = [{} for _ in these]
+        for number, (name, split) in enumerate(self._splits.items()):
+            facts[name], found = self._embedder.embed(
+                these, split, number=number, seed=self._recipe.seed, most=self.settings.clips
+            )
+            for one, vectors in zip(spaces, found, strict=True):
+                one[name] = vectors
+        return facts, spaces
+
+    def _score(
+        self,
+        result: dict[str, Any],
+        name: str,
+        facts: Mapping[str, Facts],
+        here: Mapping[str, Vectored],
+        random: Mapping[str, Vectored],
+    ) -> None:
+        """Adds a task's numbers to a result, by section, space and metric."""
+        evaluator, spaces = EVALUATORS[name], list(here["train"].tracks)
+        for space in spaces:
+            if not all(np.isfinite(one.tracks[space]).all() for one in here.values()):
+                raise FloatingPointError(f"space {space!r} is not finite: training has diverged")
+        for reason in (reasons := evaluator.left_out(facts)):
+            say(f"step {result['step']}: {name}: left out, {reason}")
+        if name not in self._baseline_scores:
+            self._baseline_scores[name] = {
+                space: evaluator.score(facts, random, space) for space in spaces
+            }
+        shuffle = np.random.default_rng(self._recipe.seed)
+        found = {
+            results.CHECKPOINT: {space: evaluator.score(facts, here, space) for space in spaces},
+            results.RANDOM_INIT: self._baseline_scores[name],
+            results.SHUFFLED: {ENCODER: evaluator.score(facts, here, ENCODER, shuffle)},
+        }
+        for section, by_space in found.items():
+            for space, metrics in by_space.items():
+                result[section].setdefault(space, {}).update(metrics)
+        if reasons:
+            result["left_out"][name] = reasons
+
+    def _attempt(
+        self, result: dict[str, Any], name: str, work: Callable[..., None], *arguments: Any
+    ) -> bool:
+        """Does one part of an evaluation; whether it went well."""
+        result["failed"].pop(name, None)
+        try:
+            work(*arguments)
+        except Exception as error:  # whatever one part does, the others go on
+            traceback.print_exc()
+            say(f"step {result['step']}: {name} failed ({type(error).__name__}: {error})")
+            result["failed"][name] = f"{type(error).__name__}: {error}"
+            self.failed = True
+            return False
+        return True
+
+    def _note_counts(self, result: dict[str, Any], facts: Mapping[str, Facts]) -> None:
+        for split, one in facts.items():
+            pairs = len(next(iter(one.differences.values())))
+            skipped = len(one.skipped)
+            result["counts"][split] = {"clips": len(one.ids), "pairs": pairs, "skipped": skipped}
+            if skipped:
+                say(
+                    f"{split}: skipped {skipped} clips shorter than a view, such as "
+                    f"{one.skipped[0]}"
+                )
+
+
+def _complete(spaces: Mapping[str, Vectored]) -> dict[str, Vectored]:
+    """Adds the space of all spaces to every split, standardised by the train split."""
+    train = spaces["train"].tracks
+    return {
+        split: Vectored(*(with_all(train, part) for part in (one.tracks, one.clean, one.moved)))
+        for split, one in spaces.items()
+    }
+
+
+def run(
+    workdir: Path, tasks: tuple[str, ...], settings: Settings, step: str | None, watch: bool
+) -> bool:
+    """Evaluates what `step` and `watch` ask for, and prints the table of the last one.
+
+    Args:
+        workdir: of the run.
+        tasks: to do.
+        settings: of every result.
+        step: a number, "last", or None for every checkpoint without a result.
+        watch: go on until the run has written `DONE` and every checkpoint has a result.
+
+    Returns:
+        Whether every task of every checkpoint went well.
+
+    Raises:
+        UserError: there is nothing to evaluate, or what is there cannot be used.
+    """
+    if watch:
+        if step is not None:
+            raise UserError(f"--step={step}: --watch evaluates every checkpoint, leave --step out")
+        job = _watch(workdir, tasks, settings)
+    else:
+        job = Job(workdir, tasks, settings)
+        present = checkpoint.steps(workdir)
+        if not present:
+            raise UserError(f"{workdir} has no checkpoint yet: train first, or give --watch")
+        wanted = present if step is None else [_step(step, present, workdir)]
+        for one in wanted:
+            if job.missing(one):
+                job.evaluate(one)
+        job.latest = job.latest or job.result(wanted[-1])
+    if job.latest is not None:
+        print(report.summary(job.latest, str(workdir)))
+    return not job.failed
+
+
+def _step(step: str, present: list[int], workdir: Path) -> int:
+    if step == "last":
+        return present[-1]
+    if not step.isdigit() or int(step) not in present:
+        known = ", ".join(map(str, present))
+        raise UserError(f"--step={step}: {workdir} has the checkpoints {known}; or give `last`")
+    return int(step)
+
+
+def _watch(workdir: Path, tasks: tuple[str, ...], settings: Settings) -> Job:
+    if not (workdir / config.FILE).exists():
+        say(f"{workdir}: waiting for training to begin")
+    while not (workdir / config.FILE).exists():
+        time.sleep(_POLL_SECONDS)
+    job = Job(workdir, tasks, settings)
+    while True:
+        done = (workdir / DONE).exists()  # read first: what is listed after it is complete
+        if todo := job.todo():
+            job.evaluate(todo[0])
+        elif done:
+            return job
+        else:
+            time.sleep(_POLL_SECONDS)

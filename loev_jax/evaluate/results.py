@@ -1,0 +1,67 @@
+"""Result files: `DIR/eval/<step>.json`, read strictly and written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loev_jax.errors import UserError
+
+CHECKPOINT, RANDOM_INIT, SHUFFLED = "spaces", "random_init", "shuffled_labels"
+"""Sections of a result that hold numbers, by space and metric."""
+
+
+def blank(step: int, data: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A result without a number.
+
+    Args:
+        step: of the checkpoint.
+        data: path of the data set.
+        settings: of the job.
+
+    Returns:
+        `tasks` (done), `left_out` (reasons by task), `failed` (errors by task), `counts` (by
+        split), `seconds` (by task), and a section of numbers for the checkpoint and each baseline.
+    """
+    head = {"step": step, "data": data, "settings": dict(settings), "counts": {}}
+    sections: dict[str, Any] = {name: {} for name in (CHECKPOINT, RANDOM_INIT, SHUFFLED)}
+    return head | {"tasks": [], "left_out": {}, "failed": {}} | sections | {"seconds": {}}
+
+
+def read(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result in a file, or None if there is no such file.
+
+    Raises:
+        UserError: it cannot be read, or was made with other settings.
+    """
+    try:
+        result = json.loads(path.read_text())
+        made_with = {name: result["settings"][name] for name in settings}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a result ({error!r}): remove it") from error
+    for name, mine in settings.items():
+        if made_with[name] != mine:
+            raise UserError(
+                f"{path} was made with --{name}={made_with[name] or 'all'}, not {mine or 'all'}: "
+                f"remove it, or evaluate with the same --{name}"
+            )
+    return result
+
+
+def write(path: Path, result: Mapping[str, Any]) -> None:
+    """Writes a result; JSON has no NaN, so that becomes null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(one) for name, one in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
+    os.replace(partial, path)
