@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from loev_jax import errors
@@ -23,7 +23,6 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> None:
     """Trains; a signal that stopped it becomes the exit status, as a shell's would."""
-    logging.set_verbosity(logging.INFO)
     status = train(CONFIG.value, Path(WORKDIR.value))
     if status:
         sys.exit(status)

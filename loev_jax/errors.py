@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging as standard_logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 
 class UserError(Exception):
@@ -31,11 +32,22 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return rest
 
 
+def _start_log() -> None:
+    """Logs progress on stderr, one short line a message; Orbax tells too much to be heard."""
+    logging.set_verbosity(logging.INFO)
+    handler = logging.get_absl_handler()
+    handler.setFormatter(standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.addFilter(
+        lambda record: record.levelno > logging.INFO or "orbax" not in record.pathname
+    )
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs an entry point under absl: a `UserError` becomes one line and exit status 2."""
 
     def guarded(argv: Sequence[str]) -> None:
         del argv
+        _start_log()
         try:
             main()
         except UserError as error:

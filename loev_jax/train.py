@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +50,7 @@ def _stop_on_signal() -> Iterator[list[int]]:
 
 
 def _batches(recipe: Recipe, first_step: int, mesh: Mesh) -> Iterator[steps.Batch]:
-    """Global batches on the device, from `first_step` on."""
+    """Global batches on the device, from `first_step` on; bad data is told at once."""
     devices, clips = mesh.size, recipe.training.clips
     if clips % devices:
         raise UserError(
@@ -59,7 +58,7 @@ def _batches(recipe: Recipe, first_step: int, mesh: Mesh) -> Iterator[steps.Batc
             f"try {clips // devices * devices or devices}"
         )
     host_batches = pipeline.batches(
-        open_split(Path(recipe.data.path), recipe.data.split),
+        open_split(recipe.data.path, recipe.data.split),
         seed=recipe.seed,
         batch_size=clips,
         window_samples=recipe.views.window_samples,
@@ -69,28 +68,33 @@ def _batches(recipe: Recipe, first_step: int, mesh: Mesh) -> Iterator[steps.Batc
         threads=recipe.data.threads,
         prefetch=recipe.data.prefetch,
     )
-    for batch in host_batches:
-        yield steps.to_device(dict(batch), mesh)
+    return (steps.to_device(batch["audio"], batch["example"], mesh) for batch in host_batches)
 
 
 class _Log:
-    """Writes metrics every `log_every` steps, one step late so that the device never waits."""
+    """Metrics to CLU's writers and the journal, one step late so that the device never waits."""
 
-    def __init__(self, recipe: Recipe, workdir: Path, first_step: int, writer: Any) -> None:
+    def __init__(self, recipe: Recipe, workdir: Path, first_step: int) -> None:
+        from clu import periodic_actions
+
+        primary = jax.process_index() == 0
         self._every, self._total = recipe.training.log_every, recipe.training.steps
-        self._views = recipe.training.clips * recipe.views.number
-        self._writer = writer
-        self._journal = Journal(workdir, first_step + 1) if jax.process_index() == 0 else None
+        self.writer = event_writer(workdir / "train", just_logging=not primary)
+        self._journal = Journal(workdir, first_step + 1) if primary else None
+        # Steps per second and the ETA, to the log and to the events.
+        self._progress = periodic_actions.ReportProgress(
+            num_train_steps=self._total, writer=self.writer, every_secs=20.0
+        )
         self._pending: tuple[int, steps.Metrics] | None = None
-        self._mark = (time.monotonic(), first_step)
 
     def __call__(self, step: int, metrics: steps.Metrics) -> None:
         """Takes the metrics after `step` steps."""
-        self.flush()
+        self._progress(step)
+        self._write()
         if step % self._every == 0 or step == self._total:
             self._pending = (step, metrics)
 
-    def flush(self) -> None:
+    def _write(self) -> None:
         """Writes what is pending.
 
         Raises:
@@ -100,35 +104,22 @@ class _Log:
             return
         (step, arrays), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(arrays).items()}
-        now, (before, last) = time.monotonic(), self._mark
-        self._mark = (now, step)
-        rate = (step - last) / max(now - before, 1e-9)
         if not math.isfinite(values["loss"]):
             raise NonFiniteLossError(f"step {step}: the loss is {values['loss']}")
-        self._writer.write_scalars(
-            step, values | {"steps_per_second": rate, "views_per_second": rate * self._views}
-        )
+        self.writer.write_scalars(step, values)
         if self._journal:
             self._journal.write(step, values)
-        left = (self._total - step) / rate
-        logging.info(
-            "step %d/%d  %s  %.2f steps/s  ETA %d:%02d",
-            step,
-            self._total,
-            "  ".join(f"{name} {values[name]:.3f}" for name in sorted(values) if "/" in name)
-            or f"loss {values['loss']:.3f}",
-            rate,
-            *divmod(round(left), 60),
-        )
 
     def sync(self) -> None:
-        """Flushes to the disk."""
-        self.flush()
+        """Writes all there is: a checkpoint is never ahead of the metrics."""
+        self._write()
+        self.writer.flush()
         if self._journal:
             self._journal.sync()
 
     def close(self) -> None:
-        """Closes the journal."""
+        """Closes the writers."""
+        self.writer.close()
         if self._journal:
             self._journal.close()
 
@@ -182,9 +173,8 @@ def _loop(
 ) -> int:
     """Steps from `first` to the end; returns as `train` does."""
     total, every = recipe.training.steps, recipe.training.checkpoint_every
-    writer = event_writer(workdir / "train", just_logging=jax.process_index() > 0)
-    _describe(recipe, state, writer if first == 0 else None)
-    log = _Log(recipe, workdir, first, writer)
+    log = _Log(recipe, workdir, first)
+    _describe(recipe, state, log.writer if first == 0 else None)
     train_step = steps.make(recipe, mesh)
     status = 0
     with _stop_on_signal() as received:
@@ -199,7 +189,6 @@ def _loop(
                 status = 128 + received[0]
                 break
     log.close()
-    writer.close()
     return status
 
 

@@ -82,7 +82,7 @@ def log_mel(
 
     bins = jnp.asarray(spec.frequencies)
     landed = bins[None] * ratio
-    response = jax.vmap(filters.power_response)(
+    response = filters.power_response(
         landed,
         parameters["filter_kind"],
         parameters["filter_frequency"],

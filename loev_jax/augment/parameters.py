@@ -142,9 +142,10 @@ class Augmentations:
         return 2.0 ** max(0.0, self.time_stretch.high if self.time_stretch else 0.0)
 
     @property
-    def highest(self) -> float:
-        """The greatest pitch shift up in semitones, at least 0."""
-        return max(0.0, self.pitch_shift.high if self.pitch_shift else 0.0)
+    def widest_shift(self) -> float:
+        """The greatest pitch shift, up or down, in semitones; at least 0."""
+        shift = self.pitch_shift
+        return max(abs(shift.low), abs(shift.high)) if shift else 0.0
 
     def scale(self, parameter: str) -> float:
         """Half the range of a scalar parameter: divides it into unit range.

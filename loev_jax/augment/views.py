@@ -82,7 +82,8 @@ class Views:
         return waveform.source_samples(
             self.frontend.samples(self.frames),
             max_log2_rate=math.log2(self.augmentations.fastest),
-            max_semitones=self.augmentations.highest,
+            max_semitones=self.augmentations.widest_shift,
+            sample_rate=self.frontend.sample_rate,
         )
 
     @property
@@ -160,8 +161,14 @@ def render(views: Views, audio: jax.Array, parameters: Parameters) -> jax.Array:
             views.frontend, source, flat, views.frames, flat["window_scale"], views.window_scale[1]
         )
     else:
-        samples = views.frontend.samples(views.frames)
-        moved = waveform.apply(source, flat, samples, views.frontend.sample_rate)
+        moved = waveform.apply(
+            source,
+            flat,
+            views.frontend.samples(views.frames),
+            views.frontend.sample_rate,
+            max_log2_rate=math.log2(views.augmentations.fastest),
+            max_semitones=views.augmentations.widest_shift,
+        )
         mels = frontend.log_mel(views.frontend, moved)
     return mels.reshape(clips, views.number, *mels.shape[1:])
 

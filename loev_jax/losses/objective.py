@@ -119,14 +119,13 @@ def translate(
         By head, f32 [].
     """
     devices = jax.lax.axis_size(axis)
-    return {
-        head: sum(
-            jnp.mean(translation(readout[..., at], parameters[name] / scales[name]))
-            for at, name in enumerate(names[head])
-        )
-        / (len(names[head]) * devices)
-        for head, readout in readouts.items()
-    }
+
+    def share(head: str) -> jax.Array:
+        moved = [parameters[name] / scales[name] for name in names[head]]
+        losses = [translation(readouts[head][..., at], theta) for at, theta in enumerate(moved)]
+        return jnp.mean(jnp.stack(losses)) / devices
+
+    return {head: share(head) for head in readouts}
 
 
 def objective(
@@ -162,14 +161,15 @@ def objective(
         spec, heads, outputs.projections, flat, jnp.repeat(example, views), axis
     )
     weights = {head: spec.weights.get(head, 1.0) for head in contrastive_losses}
-    loss = sum(weights[head] * contrastive_losses[head] for head in weights) / sum(weights.values())
+    weighted = jnp.stack([weights[head] * contrastive_losses[head] for head in weights])
+    loss = jnp.sum(weighted) / sum(weights.values())
     by_clip = {
         head: readout.reshape(example.shape[0], views, -1)
         for head, readout in outputs.readouts.items()
     }
     translation_losses = translate(by_clip, names, scales, parameters, axis)
     if translation_losses:
-        loss += spec.translation * sum(translation_losses.values()) / len(translation_losses)
+        loss += spec.translation * jnp.mean(jnp.stack(list(translation_losses.values())))
     parts = {f"contrastive/{head}": value for head, value in contrastive_losses.items()}
     parts |= {f"translation/{head}": value for head, value in translation_losses.items()}
     return loss, {"loss": loss} | parts

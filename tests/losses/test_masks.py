@@ -1,0 +1,55 @@
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+
+from loev_jax.augment import parameters
+from loev_jax.losses import masks
+
+AUGMENTATIONS = parameters.Augmentations(
+    time_stretch=parameters.Range(-0.3, 0.3),
+    pitch_shift=parameters.Range(-4.0, 4.0, step=1.0),
+    gain=parameters.Range(-15.0, 5.0),
+    filter=parameters.Filters(),
+)
+KEPT = (("time_stretch",), ("pitch_shift", "filter"))
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=8), st.floats(0, 0.5, width=32))
+def test_tolerance_is_the_absolute_difference(values, tolerance):
+    theta = {"gain": jnp.asarray(values, jnp.float32)}
+    result = masks.agree(theta, theta, ("gain",), masks.Tolerance(gain=tolerance), "tolerance")
+    x = np.asarray(values, np.float32)
+    np.testing.assert_array_equal(result, np.abs(x[:, None] - x[None, :]) <= np.float32(tolerance))
+
+
+def test_unaugmented_needs_both_rows_at_zero():
+    theta = {"gain": jnp.asarray([0.0, 0.0, 3.0, 3.0])}
+    result = masks.agree(theta, theta, ("gain",), masks.Tolerance(), "unaugmented")
+    zero = np.asarray([True, True, False, False])
+    np.testing.assert_array_equal(result, zero[:, None] & zero[None, :])
+
+
+def test_leave_one_out_views_give_every_head_positives_and_same_clip_negatives():
+    """The defect of two independent views (method, section 3): variant heads are inert."""
+    draw = jax.vmap(lambda key: parameters.leave_one_out(AUGMENTATIONS, key, KEPT))
+    drawn = draw(jax.random.split(jax.random.key(0), 200))
+    for head, kept in enumerate(KEPT):
+        names = masks.parameters_of(kept)
+        for clip in range(200):
+            theta = {name: drawn[name][clip] for name in names}
+            agreeing = np.asarray(
+                masks.agree(theta, theta, names, masks.Tolerance(), "tolerance")
+            ) & ~np.eye(4, dtype=bool)
+            assert agreeing[0, head + 1]
+            assert agreeing.sum() < 12, "all views agree: no same-clip negative"
+
+
+def test_parameters_of_a_set_of_augmentations():
+    assert masks.parameters_of(("gain", "filter")) == (
+        "gain",
+        "filter_kind",
+        "filter_frequency",
+        "filter_bandwidth",
+    )
