@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging as standard_logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -33,12 +34,16 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _start_log() -> None:
-    """Logs progress on stderr, one short line a message; Orbax tells too much to be heard."""
+    """Logs progress on stderr, one short line a message, without the libraries' small talk."""
     logging.set_verbosity(logging.INFO)
-    handler = logging.get_absl_handler()
-    handler.setFormatter(standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    handler.addFilter(
-        lambda record: record.levelno > logging.INFO or "orbax" not in record.pathname
+    logging.get_absl_handler().setFormatter(
+        standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+    )
+    logging.get_absl_logger().addFilter(
+        lambda record: (
+            record.levelno > standard_logging.INFO
+            or not {"orbax", "tensorflow_datasets"} & set(Path(record.pathname).parts)
+        )
     )
 
 

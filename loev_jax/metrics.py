@@ -10,6 +10,10 @@ from typing import IO, Any
 
 FILE = "metrics.jsonl"
 
+# TensorFlow, which CLU imports, greets with several lines on stderr unless told not to.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
 
 class Journal:
     """`metrics.jsonl`: one JSON object per logged step, each step once, whatever was killed."""
@@ -48,8 +52,6 @@ class Journal:
 
 def event_writer(directory: Path, just_logging: bool) -> Any:
     """CLU's default writer into `directory`; on all processes but the first it only logs."""
-    # TensorFlow, which CLU imports, greets with several lines on stderr unless told not to.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from clu import metric_writers
 
     return metric_writers.create_default_writer(str(directory), just_logging=just_logging)

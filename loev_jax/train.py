@@ -11,7 +11,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import logging
@@ -174,7 +173,7 @@ def _loop(
     """Steps from `first` to the end; returns as `train` does."""
     total, every = recipe.training.steps, recipe.training.checkpoint_every
     log = _Log(recipe, workdir, first)
-    _describe(recipe, state, log.writer if first == 0 else None)
+    _describe(recipe, state)
     train_step = steps.make(recipe, mesh)
     status = 0
     with _stop_on_signal() as received:
@@ -192,8 +191,8 @@ def _loop(
     return status
 
 
-def _describe(recipe: Recipe, state: steps.State, writer: Any) -> None:
-    """Logs what is trained, once per run: the table of parameters and the settings."""
+def _describe(recipe: Recipe, state: steps.State) -> None:
+    """Logs what is trained: the table of parameters, the batch and the devices."""
     from clu import parameter_overview
 
     logging.info("%s", parameter_overview.get_parameter_overview(state.params))
@@ -205,5 +204,3 @@ def _describe(recipe: Recipe, state: steps.State, writer: Any) -> None:
         recipe.views.seconds,
         recipe.views.window_samples / recipe.views.frontend.sample_rate,
     )
-    if writer is not None:
-        writer.write_texts(0, {"recipe": f"```\n{recipe}\n```"})
