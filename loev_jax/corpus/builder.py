@@ -24,6 +24,7 @@ import tqdm
 
 from loev_jax.corpus import plan as plans
 from loev_jax.corpus import records, shards
+from loev_jax.corpus import report as reports
 from loev_jax.errors import UserError
 
 # Raise it whenever a clip of the same seed and number would sound different.
@@ -69,66 +70,7 @@ class LoevCorpus(tfds.core.GeneratorBasedBuilder):
             yield clip.number, records.example(clip, self._seed)
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What `prepare` did; `report.json` in the corpus holds the same.
-
-    Attributes:
-      version: the `VERSION` that rendered the corpus.
-      clips: how many clips were asked for.
-      seed: the corpus's seed.
-      read: how many pieces were read.
-      kept: how many of them the corpus plays.
-      skipped: the ids of the unusable pieces, by reason.
-      failed: the clips that could not be rendered and why, by record id.
-      splits: the number of records in each split.
-      collections: the number of records of each collection.
-      instruments: the number of records of each instrument family.
-      seconds: the time that the last run took; the corpus may have taken several.
-    """
-
-    version: str
-    clips: int
-    seed: int
-    read: int
-    kept: int
-    skipped: dict[str, list[str]]
-    failed: dict[str, str]
-    splits: dict[str, int]
-    collections: dict[str, int]
-    instruments: dict[str, int]
-    seconds: float
-
-    def __str__(self) -> str:
-        """Returns the report in a few lines, without the lists of what was skipped."""
-
-        def counts(named: dict[str, int]) -> str:
-            return ", ".join(f"{name} {count}" for name, count in named.items())
-
-        skipped = {reason: len(found) for reason, found in self.skipped.items()}
-        return "\n".join(
-            [
-                f"{sum(self.splits.values())} clips in {self.seconds:.0f} s",
-                f"pieces: {self.read} read, {self.kept} kept, {sum(skipped.values())} skipped",
-                *(f"  {count} x {reason}" for reason, count in skipped.items()),
-                f"clips that could not be rendered: {len(self.failed)}",
-                f"splits: {counts(self.splits)}",
-                f"collections: {counts(self.collections)}",
-                f"instruments: {counts(self.instruments)}",
-            ]
-        )
-
-
-def _read_report(directory: pathlib.Path) -> Report | None:
-    try:
-        return Report(**json.loads((directory / "report.json").read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, TypeError, ValueError) as error:
-        raise UserError(f"{directory}/report.json is damaged; move {directory} away") from error
-
-
-def _finished(out: pathlib.Path, request: dict[str, Any]) -> Report | None:
+def _finished(out: pathlib.Path, request: dict[str, Any]) -> reports.Report | None:
     """Returns the report of the corpus at `out`, or None if nothing is there.
 
     Raises:
@@ -136,7 +78,7 @@ def _finished(out: pathlib.Path, request: dict[str, Any]) -> Report | None:
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    report = _read_report(out) if out.is_dir() else None
+    report = reports.read(out) if out.is_dir() else None
     if report is None:
         raise UserError(f"{out} exists and is not a corpus; choose another directory or move it")
     _compare(out, dataclasses.asdict(report), request)
@@ -202,7 +144,12 @@ def _render(
     total = sum(len(shard.clips) for shard in every)
     done = total - sum(len(shard.clips) for shard in missing)
     with tqdm.tqdm(
-        total=total, initial=done, desc="rendering", unit="clip", disable=not missing
+        total=total,
+        initial=done,
+        desc="rendering",
+        unit="clip",
+        mininterval=1,
+        disable=not missing,
     ) as progress:
         try:
             for shard, result in shards.write_all(missing, partial, work, workers):
@@ -252,7 +199,7 @@ def _total(parts: list[dict[str, int]]) -> dict[str, int]:
 
 def prepare(
     out: pathlib.Path, *, clips: int = 2400, seed: int = 0, workers: int | None = None
-) -> Report:
+) -> reports.Report:
     """Renders the corpus to `out`, or finds it there.
 
     It grows in a directory beside `out`, `out` with ".partial" after its name, and is renamed when
@@ -293,7 +240,7 @@ def prepare(
         if report is not None:
             shutil.rmtree(partial)
             return report
-        report = _read_report(partial)
+        report = reports.read(partial)
         if report is None:
             report = _build(partial, work, request, workers, begin)
         else:  # the last run was killed between its last two steps
@@ -310,7 +257,7 @@ def _build(
     request: dict[str, Any],
     workers: int | None,
     begin: float,
-) -> Report:
+) -> reports.Report:
     """Does all the work in `partial`, with `report.json` as its last file."""
     clips, seed = request["clips"], request["seed"]
     requested = work / "request.json"
@@ -329,7 +276,7 @@ def _build(
         workers = max(1, min(len(os.sched_getaffinity(0)), clips // _CLIPS_PER_WORKER))
     written = _render(by_split, partial, work, workers)
     _write_metadata(partial, by_split, written, plan)
-    report = Report(
+    report = reports.Report(
         **request,
         read=plan.read,
         kept=plan.kept,

@@ -24,8 +24,9 @@ _DATA = flags.DEFINE_string("data", None, "Directory of the corpus.")
 _CLIPS = flags.DEFINE_integer("clips", 200, "How many clips to listen to, spread over the corpus.")
 
 _TOLERANCE = 0.08
-# The levels at which a listener may tap: whole beats, bars of two to four beats, and divisions.
-_MULTIPLES = (1 / 4, 1 / 3, 1 / 2, 1, 2, 3, 4)
+# The levels at which a listener may tap: the beat, its halves, thirds and quarters, two to four
+# beats together; and across the metre, pairs of quavers in 6/8 (3/2) or three of two (2/3).
+_MULTIPLES = (1 / 4, 1 / 3, 1 / 2, 2 / 3, 1, 3 / 2, 2, 3, 4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Agreement:
     Attributes:
       collection: where its piece comes from.
       tempo: whether the tempo is within 8 % of the label.
-      metrical: whether it is within 8 % of the label or of 2, 3 or 4 times it or as many parts.
+      metrical: whether it is within 8 % of the label or of a multiple at which one may tap.
       key: `mir_eval`'s weighted key score, 0-1.
     """
 
@@ -77,8 +78,11 @@ def table(agreements: list[Agreement]) -> str:
         "| collection | clips | tempo within 8 % | or a metrical multiple | key, weighted |",
         "|---|---|---|---|---|",
     ]
-    groups = {name: [a for a in agreements if a.collection == name] for name in
-              sorted({a.collection for a in agreements})}  # fmt: skip
+    collections = sorted({agreement.collection for agreement in agreements})
+    groups = {
+        name: [agreement for agreement in agreements if agreement.collection == name]
+        for name in collections
+    }
     for name, group in {**groups, "all": agreements}.items():
         means = [
             np.mean([getattr(agreement, column) for agreement in group])
@@ -106,7 +110,7 @@ def _main() -> None:
     chosen = np.unique(np.linspace(0, len(places) - 1, _CLIPS.value).round().astype(int))
     agreements = [
         listen(splits[places[place][0]][places[place][1]])
-        for place in tqdm.tqdm(chosen, desc="listening", unit="clip")
+        for place in tqdm.tqdm(chosen, desc="listening", unit="clip", mininterval=1)
     ]
     print(table(agreements))
 
