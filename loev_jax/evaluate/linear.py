@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 RIDGE_GRID = tuple(10.0 ** np.arange(-1.0, 6.5, 0.5))
 LOGISTIC_GRID = (1e-4, 1e-3, 1e-2, 1e-1)
+LIMIT = 6.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Standardiser:
     """Shifts and scales features to zero mean and unit deviation over the rows it was fitted on.
+
+    Values are clipped at `LIMIT` deviations: a channel that is silent but for a few clips would
+    otherwise let one test clip of hundreds of deviations decide an R².
 
     Attributes:
         mean: [features].
@@ -32,7 +37,7 @@ class Standardiser:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """[rows, features] → float64 of the same shape."""
-        return (features - self.mean[None]) / self.deviation[None]
+        return np.clip((features - self.mean[None]) / self.deviation[None], -LIMIT, LIMIT)
 
 
 def ridge_path(
@@ -71,6 +76,15 @@ class Parts:
     test: np.ndarray
 
 
+def _one_thread() -> threadpool_limits:
+    """Keeps BLAS on one thread.
+
+    Matrices as small as a probe's gain nothing from more, and where other processes share the cores
+    (training, under `--watch`) BLAS threads wait for each other: 20 times slower on two cores.
+    """
+    return threadpool_limits(1, user_api="blas")
+
+
 def regress(features: Parts, targets: Parts, *, intercept: bool = True) -> np.ndarray:
     """Ridge regression: fitted on train, alpha picked per target by validation error, tested once.
 
@@ -82,6 +96,11 @@ def regress(features: Parts, targets: Parts, *, intercept: bool = True) -> np.nd
     Returns:
         Predictions for the test rows, [rows, targets].
     """
+    with _one_thread():
+        return _regress(features, targets, intercept)
+
+
+def _regress(features: Parts, targets: Parts, intercept: bool) -> np.ndarray:
     scale = Standardiser.fit(features.train)
     if not intercept:
         power = np.sqrt(np.mean(np.square(features.train, dtype=np.float64), axis=0))
@@ -109,10 +128,15 @@ def classify(features: Parts, targets: Parts) -> np.ndarray:
     Returns:
         Predicted labels of the test rows, [rows].
     """
-    from sklearn.linear_model import LogisticRegression
-
     if len(np.unique(targets.train)) == 1:  # scikit-learn refuses a single class
         return np.repeat(targets.train[:1], len(features.test))
+    with _one_thread():
+        return _classify(features, targets)
+
+
+def _classify(features: Parts, targets: Parts) -> np.ndarray:
+    from sklearn.linear_model import LogisticRegression
+
     scale = Standardiser.fit(features.train)
     train, validation, test = map(scale, (features.train, features.validation, features.test))
     probe = LogisticRegression(tol=1e-3, max_iter=2000, warm_start=True)

@@ -32,7 +32,8 @@ def number(value: float | None) -> str:
     """Two decimals without the zero before the point, as in the literature; a dash for none."""
     if value is None or value != value:
         return "-"
-    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
+    value = round(value, 2) + 0.0  # -0.0 becomes 0.0
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
 
 
 def table(result: Mapping[str, Any]) -> str:

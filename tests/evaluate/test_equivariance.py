@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import synthetic
+from sklearn.linear_model import Ridge
+
+from loev_jax.evaluate.equivariance import Equivariance
+from loev_jax.evaluate.linear import RIDGE_GRID
+
+
+@pytest.fixture(scope="module")
+def known():
+    return synthetic.facts()
+
+
+@pytest.fixture(scope="module")
+def vectors(known):
+    return synthetic.vectors(known)
+
+
+def test_each_space_tells_its_own_parameter(known, vectors):
+    tempo = Equivariance().score(known, vectors, "tempo")
+    key = Equivariance().score(known, vectors, "key")
+    noise = Equivariance().score(known, vectors, "noise")
+    assert tempo["time_stretch_r2"] > 0.98
+    assert key["pitch_shift_r2"] > 0.98
+    assert max(tempo["pitch_shift_r2"], key["time_stretch_r2"], *noise.values()) < 0.1
+
+
+def test_shuffled_differences_teach_nothing(known, vectors):
+    shuffled = Equivariance().score(known, vectors, "tempo", np.random.default_rng(0))
+    assert max(shuffled.values()) < 0.1
+
+
+def test_the_difference_stands_for_the_concatenated_pair_in_both_directions(known, vectors):
+    """The literal protocol: ridge on [z_a, z_b], fitted on every pair and its reverse."""
+
+    def pairs(split, forward=True, backward=True):
+        one, theta = vectors[split], known[split].differences["time_stretch"]
+        a, b = one.clean["tempo"] / scale[None], one.moved["tempo"] / scale[None]
+        both = ([[a, b]] if forward else []) + ([[b, a]] if backward else [])
+        target = ([theta] if forward else []) + ([-theta] if backward else [])
+        return np.concatenate([np.concatenate(ab, axis=1) for ab in both]), np.concatenate(target)
+
+    train = vectors["train"]
+    scale = np.sqrt(np.mean((train.moved["tempo"] - train.clean["tempo"]) ** 2, axis=0))
+    peers = [Ridge(alpha).fit(*pairs("train")) for alpha in RIDGE_GRID]
+    x, y = pairs("validation")
+    best = peers[int(np.argmin([np.sum((peer.predict(x) - y) ** 2) for peer in peers]))]
+    mine = Equivariance().score(known, vectors, "tempo")["time_stretch_r2"]
+    for direction in ({"backward": False}, {"forward": False}):
+        assert best.score(*pairs("test", **direction)) == pytest.approx(mine, abs=1e-6)
+
+
+def test_without_pairs_it_is_left_out():
+    known = synthetic.facts(clips={"train": 20, "validation": 3, "test": 20})
+    reasons = Equivariance().left_out(known)
+    assert "split 'validation' has 3 clips long enough" in reasons[0]
+    assert Equivariance().score(known, synthetic.vectors(known), "tempo") == {}

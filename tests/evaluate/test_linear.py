@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from loev_jax.evaluate import linear
+from loev_jax.evaluate.linear import Parts
+
+
+def parts(array, train=120, validation=40):
+    return Parts(*np.split(array, [train, train + validation]))
+
+
+@pytest.mark.parametrize("features", [10, 200])
+def test_ridge_path_is_scikit_learns(features):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, features)), rng.normal(size=(60, 3))
+    grid = (0.1, 10.0, 1000.0)
+    for weights, alpha in zip(linear.ridge_path(x, y, grid), grid, strict=True):
+        peer = Ridge(alpha, fit_intercept=False).fit(x, y)
+        np.testing.assert_allclose(weights, peer.coef_.T, atol=1e-9)
+
+
+def test_regression_picks_the_strength_per_target_on_validation():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(400, 100))
+    signal = x @ rng.normal(size=100) * 5 + 3
+    y = np.stack([signal, rng.normal(size=400)], axis=1)
+    predicted = linear.regress(parts(x), parts(y))
+    truth = parts(y).test
+    assert np.corrcoef(predicted[:, 0], truth[:, 0])[0, 1] > 0.99
+    # Nothing can be read of the second target: its mean is the best, not an overfitted line.
+    assert np.std(predicted[:, 1]) < 0.2
+
+
+def test_regression_equals_scikit_learns_best_on_validation():
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(240, 30)) * rng.uniform(0.1, 10, size=30)[None]
+    y = (x @ rng.normal(size=30) + 20 * rng.normal(size=240) + 7)[:, None]
+    features, targets = parts(x), parts(y)
+    scale = linear.Standardiser.fit(features.train)
+    peers = [Ridge(a).fit(scale(features.train), targets.train) for a in linear.RIDGE_GRID]
+    errors = [
+        np.sum((p.predict(scale(features.validation)).reshape(-1, 1) - targets.validation) ** 2)
+        for p in peers
+    ]
+    expected = peers[int(np.argmin(errors))].predict(scale(features.test)).reshape(-1, 1)
+    np.testing.assert_allclose(linear.regress(features, targets), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["regress", "classify"])
+def test_test_labels_are_never_read(kind):
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(200, 8)), rng.integers(0, 3, size=200).astype(float)
+    if kind == "regress":
+        y = y[:, None]
+    blind = y.copy()
+    blind[160:] = np.nan
+    probe = getattr(linear, kind)
+    np.testing.assert_array_equal(probe(parts(x), parts(y)), probe(parts(x), parts(blind)))
+
+
+def test_classification_of_separable_and_of_unrelated_features():
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 4, size=600)
+    x = rng.normal(size=(600, 20))
+    clear = x + 4 * np.eye(4, 20)[y]
+    truth = parts(y, 400, 100).test
+    assert np.mean(linear.classify(parts(clear, 400, 100), parts(y, 400, 100)) == truth) > 0.9
+    assert np.mean(linear.classify(parts(x, 400, 100), parts(y, 400, 100)) == truth) < 0.45
+
+
+def test_a_single_class_is_predicted():
+    x, y = np.random.default_rng(5).normal(size=(200, 4)), np.full(200, "4/4")
+    assert set(linear.classify(parts(x), parts(y))) == {"4/4"}
+
+
+def test_a_channel_that_is_silent_in_training_does_not_decide():
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(240, 5))
+    y = x[:, :1].copy()
+    x = np.concatenate([x, 1e-4 * rng.normal(size=(240, 1))], axis=1)
+    x[200, 5] = 1e3
+    predicted = linear.regress(parts(x), parts(y))
+    np.testing.assert_allclose(predicted, parts(y).test, atol=0.2)
+
+
+def test_a_constant_feature_standardises_to_zero():
+    x = np.full((30, 2), 7.3, np.float32)
+    assert not linear.Standardiser.fit(x)(x).any()

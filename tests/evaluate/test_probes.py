@@ -1,0 +1,82 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import synthetic
+
+from loev_jax.evaluate import labels
+from loev_jax.evaluate.probes import PROBES, Probe
+
+TEMPO, KEY, METRE, INSTRUMENT = PROBES
+
+
+@pytest.fixture(scope="module")
+def known():
+    return synthetic.facts()
+
+
+@pytest.fixture(scope="module")
+def vectors(known):
+    return synthetic.vectors(known)
+
+
+def test_tempo_is_read_where_it_is_a_direction_and_nowhere_else(known, vectors):
+    there = TEMPO.score(known, vectors, "tempo")
+    assert there["tempo_r2"] > 0.99
+    assert there["tempo_acc1"] > 0.95
+    assert there["tempo_acc2"] >= there["tempo_acc1"]
+    assert TEMPO.score(known, vectors, "noise")["tempo_r2"] < 0.1
+    assert TEMPO.score(known, vectors, "key")["tempo_r2"] < 0.1
+
+
+def test_key_is_read_where_it_is_and_nowhere_else(known, vectors):
+    assert KEY.score(known, vectors, "key") == {"key_weighted": 1.0, "key_accuracy": 1.0}
+    elsewhere = KEY.score(known, vectors, "tempo")
+    assert elsewhere["key_weighted"] < 0.25
+    assert elsewhere["key_accuracy"] < 0.2
+
+
+def test_shuffled_labels_teach_nothing(known, vectors):
+    rng = np.random.default_rng(0)
+    assert TEMPO.score(known, vectors, "tempo", rng)["tempo_r2"] < 0.1
+    assert KEY.score(known, vectors, "key", rng)["key_weighted"] < 0.3
+
+
+def test_classes_are_probed_by_any_column(known, vectors):
+    score = METRE.score(known, vectors, "noise")
+    assert list(score) == ["metre_accuracy"]
+    assert score["metre_accuracy"] < 0.6
+    with_class = {
+        split: dataclasses.replace(one, labels={"fast": (one.labels["tempo"] > 105).astype(float)})
+        for split, one in known.items()
+    }
+    assert Probe("fast", "fast", "class").score(with_class, vectors, "tempo")["fast_accuracy"] > 0.9
+
+
+def test_clips_without_a_label_are_left_out(known, vectors):
+    partly = dict(known)
+    tempo = known["test"].labels["tempo"].copy()
+    tempo[::2] = np.nan
+    partly["test"] = dataclasses.replace(known["test"], labels={"tempo": tempo})
+    assert TEMPO.left_out(partly) == []
+    assert TEMPO.score(partly, vectors, "tempo")["tempo_r2"] > 0.99
+
+
+def test_a_task_without_labels_is_left_out_with_a_reason(vectors):
+    bare = synthetic.facts(labels=("metre",))
+    assert TEMPO.left_out(bare) == ["the data set has no label 'tempo'"]
+    assert TEMPO.score(bare, vectors, "tempo") == {}
+    small = synthetic.facts(clips={"train": 30, "validation": 2, "test": 30})
+    assert KEY.left_out(small) == ["split 'validation' has 2 clips with a key, a task needs 5"]
+
+
+def test_labels_as_users_write_them():
+    written = np.array(["C major", "eb minor", "X", "", "D other", "13", "24", "Q major"])
+    expected = [0, 15, np.nan, np.nan, np.nan, 13, np.nan, np.nan]
+    np.testing.assert_array_equal(labels.keys(written), expected)
+    np.testing.assert_array_equal(
+        labels.tempi(np.array(["120", "fast", "", "-3", "inf"])), [120.0] + [np.nan] * 4
+    )
+    found = labels.classes(np.array([1.0, np.nan, 2.5]))
+    assert found.tolist() == ["1", "", "2.5"]
+    assert labels.present(found).tolist() == [True, False, True]

@@ -1,0 +1,84 @@
+import dataclasses
+
+import mir_eval
+import numpy as np
+import pytest
+import synthetic
+
+from loev_jax.evaluate import retrieval
+from loev_jax.evaluate.spaces import Vectored
+
+NAMES = [f"{t} {m}" for m in ("major", "minor") for t in "C C# D D# E F F# G G# A A# B".split()]
+
+
+def test_scores_equal_a_brute_force_reference():
+    known = synthetic.facts(seed=3, clips={"test": 40})
+    vectors = synthetic.vectors(known, seed=4)
+    test, tracks = known["test"], vectors["test"].tracks["tempo"]
+    hits, keys = [], []
+    for query in range(40):
+        best, found = -2.0, None
+        for other in range(40):
+            if test.pieces[query] == test.pieces[other]:
+                continue
+            cosine = tracks[query] @ tracks[other]
+            cosine /= np.linalg.norm(tracks[query]) * np.linalg.norm(tracks[other])
+            if cosine > best:
+                best, found = cosine, other
+        tempo, key = test.labels["tempo"], test.labels["key"]
+        hits.append(abs(tempo[found] - tempo[query]) <= 0.08 * tempo[query])
+        keys.append(mir_eval.key.weighted_score(NAMES[key[query]], NAMES[key[found]]))
+    score = retrieval.Retrieval().score(known, vectors, "tempo")
+    assert score["neighbour_tempo"] == pytest.approx(np.mean(hits))
+    assert score["neighbour_key"] == pytest.approx(np.mean(keys))
+
+
+def test_each_space_finds_its_own_attribute():
+    known = synthetic.facts()
+    vectors = synthetic.vectors(known)
+    score = {s: retrieval.Retrieval().score(known, vectors, s) for s in ("tempo", "key", "noise")}
+    assert score["key"]["neighbour_key"] > 0.9
+    assert max(score[s]["neighbour_key"] for s in ("tempo", "noise")) < 0.3
+    shuffled = retrieval.Retrieval().score(known, vectors, "key", np.random.default_rng(0))
+    assert shuffled["neighbour_key"] < 0.3
+
+
+def test_neighbours_are_of_another_piece_even_when_copies_are_at_hand():
+    tracks = np.array([[1.0, 0.0], [1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    pieces = np.array(["a", "a", "b", "c"])
+    queries, found = retrieval.neighbours(tracks, pieces)
+    assert queries.tolist() == [0, 1, 2, 3]
+    assert found.tolist() == [2, 2, 0, 2]
+
+
+def test_a_query_without_another_piece_is_no_query():
+    queries, _ = retrieval.neighbours(np.eye(2), np.array(["a", "a"]))
+    assert queries.tolist() == []
+
+
+def test_the_same_clip_is_found_unless_the_space_collapsed():
+    known = synthetic.facts(clips={"test": 20})
+    rng = np.random.default_rng(0)
+    clean = {"good": rng.normal(size=(20, 8)), "flat": np.ones((20, 8))}
+    moved = {"good": 3.0 * clean["good"], "flat": np.ones((20, 8))}
+    vectors = {"test": Vectored(clean, clean, moved)}
+    good = retrieval.Retrieval().score(known, vectors, "good")
+    assert [good[f"same_clip_r{k}"] for k in (1, 5, 10)] == [1.0, 1.0, 1.0]
+    assert good["same_clip_mrr"] == 1.0
+    flat = retrieval.Retrieval().score(known, vectors, "flat")
+    assert flat["same_clip_r10"] == 0.0
+    assert flat["same_clip_mrr"] == pytest.approx(1 / 20)
+
+
+def test_parts_without_labels_or_pairs_are_left_out():
+    known = synthetic.facts(clips={"test": 20}, labels=("tempo",))
+    vectors = synthetic.vectors(known)
+    task = retrieval.Retrieval()
+    assert task.left_out(known) == ["neighbour_key: the data set has no label 'key'"]
+    assert "neighbour_key" not in task.score(known, vectors, "tempo")
+    one_piece = dataclasses.replace(known["test"], pieces=np.full(20, "x"))
+    assert "of one piece" in task.left_out({"test": one_piece})[0]
+    unpaired = dataclasses.replace(
+        known["test"], differences={"time_stretch": np.zeros(0), "pitch_shift": np.zeros(0)}
+    )
+    assert "same_clip_mrr" not in task.score({"test": unpaired}, vectors, "tempo")
