@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from loev_jax.augment import filters
+from loev_jax.augment.batches import in_small_batches
 
 UPSAMPLING = Fraction(3, 2)
 FFT_LENGTH = 4096
@@ -28,6 +29,9 @@ TAPS = 8  # upsampled samples to either side of an output
 NODES = 5  # phases at which a block's matrix is computed
 # Kaiser's formula for 70 dB (Oppenheim and Schafer, Discrete-Time Signal Processing, 7.5.3).
 KAISER_BETA = 0.1102 * (70.0 - 8.7)
+
+# Parameters may be drawn at their limit and come back from f32 a little beyond it.
+TOLERANCE = 1e-5
 
 # Samples of the source beyond an output's time that influence it.
 MARGIN = REACH + math.ceil(TAPS / UPSAMPLING) + 1
@@ -87,13 +91,28 @@ def resample(
         ValueError: a shape is wrong, the source ends before `start + (samples - 1)·max_ratio` or,
             outside jit, a value is not finite or out of range.
     """
-    batch, source = check(audio, ratio=ratio)
+    _, source = check(audio, ratio=ratio)
     needed = start + math.ceil((samples - 1) * max_ratio) + 1
     if source < needed:
         raise ValueError(
             f"resample: audio has {source} samples; {samples} at max_ratio={max_ratio} from "
             f"start={start} need {needed}"
         )
+    valid = within(
+        (ratio > 0.0) & (ratio <= max_ratio * (1 + TOLERANCE)),
+        f"ratio is not in (0, {max_ratio=}]: raise the limit",
+    )
+    output = in_small_batches(
+        functools.partial(read, samples=samples, max_ratio=max_ratio, start=start), audio, ratio
+    )
+    return jnp.where(valid[:, None], output, jnp.nan)
+
+
+def read(
+    audio: jax.Array, ratio: jax.Array, samples: int, max_ratio: float, start: int
+) -> jax.Array:
+    """`resample` of parameters known to be good, of the whole batch at once."""
+    batch = audio.shape[0]
     dense = filters.zero_phase(audio, _anti_alias(ratio), REACH, UPSAMPLING)
     scale = float(UPSAMPLING)
     blocks = -(-samples // BLOCK)
@@ -135,9 +154,7 @@ def resample(
             for node, weight in enumerate(_lagrange(phase, nodes))
         ),
     )
-    output = output.reshape(batch, blocks * BLOCK)[:, :samples]
-    valid = (ratio > 0.0) & (ratio <= max_ratio * (1 + 1e-6))
-    return refuse(output, valid, f"ratio is not in (0, {max_ratio=}]: raise the limit")
+    return output.reshape(batch, blocks * BLOCK)[:, :samples]
 
 
 def _lagrange(phase: jax.Array, nodes: np.ndarray) -> list[jax.Array]:
@@ -169,12 +186,12 @@ def check(audio: jax.Array, **parameters: jax.Array) -> tuple[int, int]:
     return audio.shape[0], audio.shape[1]
 
 
-def refuse(audio: jax.Array, valid: jax.Array, message: str) -> jax.Array:
-    """`audio` [batch, samples] with NaN for examples that are not `valid` [batch].
+def within(valid: jax.Array, message: str) -> jax.Array:
+    """Returns `valid` [batch], which of the parameters are within limits.
 
     Raises:
-        ValueError: outside jit, with `message`, if any is not valid.
+        ValueError: outside jit, with `message`, if any is not.
     """
     if not isinstance(valid, jax.core.Tracer) and not bool(valid.all()):
         raise ValueError(message)
-    return jnp.where(valid[:, None], audio, jnp.nan)
+    return valid

@@ -21,6 +21,7 @@ import numpy as np
 
 OVERLAP = 4  # frames over each sample; Hann windows squared sum to 1.5 there
 LOCKED_BINS = 1  # bins to either side that vote on a rotation
+ONSET = 4.0  # rise of power in one hop that makes a bin's sound a new one
 # Power below which a bin keeps its rotation: silence. Far below one step of 16-bit audio.
 SILENCE = 1e-12
 
@@ -51,34 +52,41 @@ def _rotations(before: jax.Array, after: jax.Array) -> jax.Array:
         [frames, batch, bins] complex; the first frame is not turned.
     """
     change = after[:-1] * jnp.conj(before[1:])
+    fresh = _votes(_power(after[1:])) > ONSET * _votes(_power(before[1:]))
 
     def advance(
-        turned: tuple[jax.Array, jax.Array], change: jax.Array
+        turned: tuple[jax.Array, jax.Array], news: tuple[jax.Array, jax.Array]
     ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
         real, imaginary = turned
+        change, fresh = news
         a, b = jnp.real(change), jnp.imag(change)
         # Without a voice of its own a bin in silence would lose its phasor for good.
         x = _votes(real * a - imaginary * b) + SILENCE * real
         y = _votes(real * b + imaginary * a) + SILENCE * imaginary
         scale = jax.lax.rsqrt(jnp.maximum(x * x + y * y, SILENCE**2 / 4))
-        turned = (x * scale, y * scale)
+        turned = (jnp.where(fresh, 1.0, x * scale), jnp.where(fresh, 0.0, y * scale))
         return turned, turned
 
     one = jnp.ones_like(jnp.real(after[0]))
     start = (one, jnp.zeros_like(one))
-    _, (real, imaginary) = jax.lax.scan(advance, start, change)
+    _, (real, imaginary) = jax.lax.scan(advance, start, (change, fresh))
     turned = jax.lax.complex(real, imaginary)
     return jnp.concatenate([jnp.ones_like(turned[:1]), turned])
 
 
+def _power(spectrum: jax.Array) -> jax.Array:
+    return jnp.real(spectrum) ** 2 + jnp.imag(spectrum) ** 2
+
+
 def _votes(values: jax.Array) -> jax.Array:
-    """Sum over each bin of [batch, bins] and its `LOCKED_BINS` neighbours to either side."""
+    """Sum over each bin of [..., bins] and its `LOCKED_BINS` neighbours to either side."""
     bins = values.shape[-1]
-    padded = jnp.pad(values, ((0, 0), (LOCKED_BINS, LOCKED_BINS)))
+    around = [(0, 0)] * (values.ndim - 1) + [(LOCKED_BINS, LOCKED_BINS)]
+    padded = jnp.pad(values, around)
     total = values
     for shift in range(2 * LOCKED_BINS + 1):
         if shift != LOCKED_BINS:
-            total = total + padded[:, shift : shift + bins]
+            total = total + padded[..., shift : shift + bins]
     return total
 
 

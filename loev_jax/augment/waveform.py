@@ -12,6 +12,7 @@ nothing can raise, they make their own example NaN rather than silently somethin
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -19,15 +20,13 @@ import jax
 import jax.numpy as jnp
 
 from loev_jax.augment import filters, stretch
-from loev_jax.augment.resample import MARGIN, check, refuse, resample
+from loev_jax.augment.batches import in_small_batches
+from loev_jax.augment.resample import MARGIN, TOLERANCE, check, read, resample, within
 
 # The published ranges (rate 0.7 to 1.3, shift -4 to 4 semitones), at 16 kHz.
 MAX_LOG2_RATE = math.log2(1.3)
 MAX_SEMITONES = 4.0
 SAMPLE_RATE = 16_000
-
-# Parameters may be drawn at their limit and come back from f32 a little beyond it.
-_TOLERANCE = 1e-5
 
 __all__ = [
     "apply",
@@ -71,6 +70,18 @@ def filter(
         ValueError: a shape is wrong or, outside jit, a value is not finite.
     """
     check(audio, kind=kind, log2_frequency=log2_frequency, bandwidth=bandwidth)
+    work = functools.partial(_filter, sample_rate=sample_rate)
+    return in_small_batches(work, audio, kind, log2_frequency, bandwidth)
+
+
+def _filter(
+    audio: jax.Array,
+    kind: jax.Array,
+    log2_frequency: jax.Array,
+    bandwidth: jax.Array,
+    sample_rate: int,
+) -> jax.Array:
+    """`filter` of the whole batch at once."""
     # 64 ms to either side hold the response of a 75 Hz low-pass to within -100 dB.
     reach = stretch.frame_samples(sample_rate)
     frequencies = jnp.arange(2 * reach + 1, dtype=jnp.float32) * (sample_rate / (4 * reach))
@@ -150,28 +161,45 @@ def stretch_and_shift(
             f"audio has {source} samples; a view of {samples} at {max_log2_rate=} and "
             f"{max_semitones=} needs {needed} (see source_samples)"
         )
-    valid = (log2_rate <= max_log2_rate + _TOLERANCE) & (
-        jnp.abs(semitones) <= max_semitones + _TOLERANCE
+    valid = within(
+        (log2_rate <= max_log2_rate + TOLERANCE)
+        & (jnp.abs(semitones) <= max_semitones + TOLERANCE),
+        f"log2_rate or semitones exceed {max_log2_rate=} or {max_semitones=}: raise the limit",
     )
+    move = functools.partial(
+        _move,
+        samples=samples,
+        max_log2_rate=max_log2_rate,
+        max_semitones=max_semitones,
+        frame=stretch.frame_samples(sample_rate),
+    )
+    moved = in_small_batches(move, audio, log2_rate, semitones)
+    return jnp.where(valid[:, None], moved, jnp.nan)
+
+
+def _move(
+    audio: jax.Array,
+    log2_rate: jax.Array,
+    semitones: jax.Array,
+    samples: int,
+    max_log2_rate: float,
+    max_semitones: float,
+    frame: int,
+) -> jax.Array:
+    """`stretch_and_shift` of parameters known to be good, of the whole batch at once."""
     max_rate, max_ratio = 2.0**max_log2_rate, 2.0 ** (max_semitones / 12)
-    frame, lead = stretch.frame_samples(sample_rate), MARGIN if max_semitones else 0
     rate, ratio = jnp.exp2(log2_rate), jnp.exp2(semitones / 12.0)
+    if max_semitones == 0:
+        return stretch.vocoder(audio, rate, samples, frame=frame, lead=0, max_rate=max_rate)
     moved = stretch.vocoder(
         audio,
         rate / ratio,
-        math.ceil(samples * max_ratio) + lead,
+        math.ceil(samples * max_ratio) + MARGIN,
         frame=frame,
-        lead=lead,
+        lead=MARGIN,
         max_rate=max_rate * max_ratio,
     )
-    if max_semitones:
-        limit = max_ratio * (1 + _TOLERANCE)
-        moved = resample(moved, ratio, samples, max_ratio=limit, start=lead)
-    return refuse(
-        moved[:, :samples],
-        valid,
-        f"log2_rate or semitones exceed {max_log2_rate=} or {max_semitones=}: raise the limit",
-    )
+    return read(moved, ratio, samples, max_ratio, start=MARGIN)
 
 
 def time_stretch(
