@@ -17,7 +17,7 @@ RATE = 16_000
 def record(split, number, *, seconds=SECONDS):
     """A clip of pulses at its tempo on a tone of its key; two clips are of one piece."""
     rng = np.random.default_rng([sum(map(ord, split)), number])
-    tempo, key = 2.0 ** rng.uniform(6.0, 7.5), int(rng.integers(24))
+    tempo, key = 2.0 ** rng.uniform(6.0, 7.5), int(rng.integers(6))
     time = np.arange(round(seconds * RATE)) / RATE
     pulse = np.exp(-8.0 * (time % (60.0 / tempo)))
     audio = 0.3 * pulse * np.sin(2 * np.pi * 220.0 * 2 ** (key / 12) * time)

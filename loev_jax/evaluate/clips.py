@@ -106,7 +106,7 @@ class Batch:
             (the segment that starts where the source starts), `time_stretch` and `pitch_shift`.
         clips: the records without their audio; fewer than the batch holds at its end.
         paired: of each of `clips`, whether it has a pair.
-        digest: CRC-32 of all audio so far.
+        digest: CRC-32 of all segments so far.
     """
 
     arrays: dict[str, np.ndarray]
@@ -163,7 +163,7 @@ def batches(
             arrays["source"][row] = audio[starts[clean] : starts[clean] + where.source]
         for name in DIFFERENCES:
             arrays[name][row] = drawn[name][number]
-        digest = zlib.crc32(arrays["segments"][row, 0], digest)
+        digest = zlib.crc32(arrays["segments"][row], digest)
         current.paired.append(pairable > 0)
         current.clips.append({key: v for key, v in record.items() if key != records.AUDIO})
         if len(current.clips) == size:

@@ -91,6 +91,8 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
 
 def events(result: Mapping[str, Any], directory: Path) -> None:
     """Adds a result to the TensorBoard events of a directory, as `space/metric`."""
+    # TensorFlow only writes a file here: it need not tell what else it could do.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     from clu import metric_writers
 
     scalars = {
@@ -98,6 +100,7 @@ def events(result: Mapping[str, Any], directory: Path) -> None:
         for section in (CHECKPOINT, RANDOM_INIT, SHUFFLED)
         for space, metrics in result[section].items()
         for metric, value in metrics.items()
+        if value is not None
     }
     writer = metric_writers.SummaryWriter(os.fspath(directory))
     writer.write_scalars(result["step"], scalars)

@@ -8,7 +8,8 @@ import synthetic
 from loev_jax.evaluate import retrieval
 from loev_jax.evaluate.spaces import Vectored
 
-NAMES = [f"{t} {m}" for m in ("major", "minor") for t in "C C# D D# E F F# G G# A A# B".split()]
+TONICS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+NAMES = [f"{tonic} {mode}" for mode in ("major", "minor") for tonic in TONICS]
 
 
 def test_scores_equal_a_brute_force_reference():

@@ -1,0 +1,127 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_music
+
+from loev_jax import frontend
+from loev_jax import model as models
+from loev_jax.augment import analysis
+from loev_jax.augment.parameters import PARAMETER_NAMES, Augmentations, Range
+from loev_jax.augment.views import Views
+from loev_jax.data import records
+from loev_jax.encoder import Cnn
+from loev_jax.errors import UserError
+from loev_jax.evaluate import clips, spaces
+from loev_jax.heads import Projection
+
+VIEWS = Views(
+    frontend.LogMel(n_fft=512, hop=320, bands=16),
+    Augmentations(time_stretch=Range(-0.3, 0.3), pitch_shift=Range(-4, 4)),
+    seconds=0.5,
+)
+SPEC = models.ModelSpec(
+    bands=16,
+    heads={"tempo": ("time_stretch",)},
+    readouts={},
+    encoder=Cnn(channels=(8, 8), kernels=(3, 3), strides=(2, 1), compute_dtype="float32"),
+    projection=Projection(hidden=8, outputs=4),
+)
+SPACES = {"encoder": 16, "invariant": 4, "tempo": 4}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("spaces") / "data"
+    return tiny_music.write(path, {"test": 11}, lengths={"test3": 0.3, "test7": 0.52, "test9": 1.1})
+
+
+@pytest.fixture(scope="module")
+def split(data):
+    return records.open_split(data, "test")
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return spaces.Embedder(VIEWS, models.create(SPEC, 0), segments=3, views_per_device=4)
+
+
+@pytest.fixture(scope="module")
+def embedded(embedder, split):
+    these = [models.create(SPEC, seed) for seed in (1, 2)]
+    return these, *embedder.embed(these, split, number=2, seed=5)
+
+
+def test_facts_name_the_clips_that_were_embedded(embedded):
+    _, facts, (one, other) = embedded
+    assert facts.ids.tolist() == [f"test{n}" for n in range(11) if n != 3]
+    assert facts.skipped == ("test3",)
+    expected = [tiny_music.record("test", n)["tempo"] for n in range(11) if n != 3]
+    np.testing.assert_allclose(facts.labels["tempo"], expected, rtol=1e-6)
+    assert set(facts.labels) == set(tiny_music.LABELS)
+    for vectors in (one, other):
+        assert {s: v.shape for s, v in vectors.tracks.items()} == {
+            space: (10, size) for space, size in SPACES.items()
+        }
+        assert {len(v) for v in (*vectors.clean.values(), *vectors.moved.values())} == {9}
+    assert {len(v) for v in facts.differences.values()} == {9}
+
+
+def test_tracks_and_pairs_equal_those_computed_one_by_one(embedded, embedder, split):
+    """In batches over eight devices, some rows empty, against single clips and segments."""
+    these, facts, found = embedded
+    drawn = clips.draw(VIEWS.augmentations, 5, (2 << 24) + np.arange(11))
+    where = embedder.layout
+    for model, vectors in zip(these, found, strict=True):
+        pair = 0
+        for row, number in enumerate(n for n in range(11) if n != 3):
+            audio = split[number]["audio"].astype(np.float32) / 32768
+            starts = where.starts(len(audio))
+            cut = jnp.asarray(np.stack([audio[s : s + where.segment] for s in starts]))
+            each = model.spaces(frontend.log_mel(VIEWS.frontend, cut))
+            for space in SPACES:
+                np.testing.assert_allclose(
+                    vectors.tracks[space][row], np.mean(each[space], axis=0), atol=2e-5
+                )
+            if not (pairable := where.pairable(len(audio))):
+                continue
+            place = int(drawn["place"][number] * pairable)
+            source = jnp.asarray(audio[starts[place] :][None, : where.source])
+            change = {name: jnp.zeros(1) for name in PARAMETER_NAMES}
+            for name in clips.DIFFERENCES:
+                change[name] = jnp.asarray(drawn[name][number : number + 1])
+                assert facts.differences[name][pair] == drawn[name][number]
+            mel = analysis.log_mel(VIEWS.frontend, source, change, VIEWS.frames)
+            moved = model.spaces(mel)
+            for space in SPACES:
+                np.testing.assert_allclose(
+                    vectors.clean[space][pair], each[space][place], atol=2e-5
+                )
+                np.testing.assert_allclose(vectors.moved[space][pair], moved[space][0], atol=2e-5)
+            pair += 1
+        assert pair == 9
+
+
+def test_another_checkpoint_compiles_nothing(embedded, embedder, split):
+    _, _, (_, second) = embedded
+    _, (alone,) = embedder.embed([models.create(SPEC, 2)], split, number=2, seed=5)
+    compiled = embedder.compiled._cache_size()
+    _, (another,) = embedder.embed([models.create(SPEC, 3)], split, number=2, seed=5)
+    assert embedder.compiled._cache_size() == compiled
+    np.testing.assert_allclose(alone.tracks["encoder"], second.tracks["encoder"], atol=1e-6)
+    assert not np.allclose(another.tracks["encoder"], alone.tracks["encoder"], atol=1e-2)
+
+
+def test_a_split_of_short_clips_is_refused(tmp_path, embedder):
+    path = tiny_music.write(tmp_path / "data", {"test": 2}, lengths={"test0": 0.2, "test1": 0.2})
+    short = records.open_split(path, "test")
+    with pytest.raises(UserError, match=r"'test' has no clip of 0\.\d+ s"):
+        embedder.embed([], short, number=0, seed=0)
+
+
+def test_all_weighs_every_space_alike():
+    rng = np.random.default_rng(0)
+    train = {"large": 100 * rng.normal(size=(50, 30)) + 7, "small": rng.normal(size=(50, 2))}
+    both = spaces.with_all(train, train)[spaces.ALL]
+    assert both.shape == (50, 32)
+    np.testing.assert_allclose(np.linalg.norm(both[:, :30], axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(both[:, 30:], axis=1), 1, rtol=1e-5)

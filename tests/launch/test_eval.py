@@ -1,0 +1,86 @@
+"""`launch/eval.py` as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_music
+import tiny_run
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "launch/eval.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("eval")
+    data = tiny_music.write(directory / "data")
+    tiny_run.write(directory / "run", steps=(1, 2))
+    config = directory / "run" / "config.json"
+    settings = json.loads(config.read_text())
+    settings["data"]["path"] = str(data)
+    config.write_text(json.dumps(settings))
+    return directory / "run"
+
+
+def test_the_last_checkpoint_then_the_rest(workdir):
+    done = run(f"--workdir={workdir}", "--step=last")
+    assert done.returncode == 0, done.stderr
+    assert "step 2 (24 train, 8 validation, 12 test clips)" in done.stdout
+    rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if "|" in line]
+    spaces = ["encoder", "invariant", "pitch", "tempo", "all"]
+    assert rows[2:] == [
+        *spaces,
+        *(f"random init, {space}" for space in spaces),
+        "shuffled labels, encoder",
+    ]
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in (workdir / "eval").iterdir() if "tfevents" not in path.name} == {
+        *("2.json", "2.png", "random_init.npz")
+    }
+    (workdir / "DONE").touch()
+    rest = run(f"--workdir={workdir}", "--watch")
+    assert rest.returncode == 0, rest.stderr
+    assert "step 1: evaluated in" in rest.stderr
+    assert "step 2: evaluated in" not in rest.stderr
+    assert json.loads((workdir / "eval" / "1.json").read_text())["failed"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workdir={none}"], "{none}/config.json: no such file"),
+        (["--workdir={empty}"], "{empty} has no checkpoint yet: train first, or give --watch"),
+        (["--workdir={run}", "--step=9"], "--step=9: {run} has the checkpoints 1, 2"),
+        (
+            ["--workdir={run}", "--tasks=tempo,chords"],
+            "--tasks: unknown task 'chords': choose from tempo, key, metre, instrument, retrieval,",
+        ),
+        (["--workdir={run}", "--segments=0"], "--segments=0: give a number of at least 1"),
+        (["--workdir={run}", "--watch", "--step=1"], "--step=1: --watch evaluates every"),
+    ],
+    ids=["no workdir", "no checkpoint", "no such step", "no such task", "no segment", "watch"],
+)
+def test_bad_input_is_one_line_and_status_2(workdir, tmp_path, arguments, message):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "config.json").write_text((workdir / "config.json").read_text())
+    places = {"none": tmp_path / "none", "empty": empty, "run": workdir}
+    done = run(*(argument.format(**places) for argument in arguments))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert f"error: {message.format(**places)}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "none").exists()
+    assert list(empty.iterdir()) == [empty / "config.json"]
