@@ -53,7 +53,7 @@ def _anti_alias(ratio: jax.Array) -> jax.Array:
 
 
 def _kernel(distance: jax.Array) -> jax.Array:
-    """Interpolation kernel at distances in upsampled samples: a sinc under a Hann-like window."""
+    """Interpolation kernel at distances in upsampled samples: a sinc under a Kaiser window."""
     inside = jnp.abs(distance) < TAPS
     x = jnp.where(inside, distance / TAPS, 0.0)
     # Kaiser's window, as a series of its Bessel function in (β/2)²(1 - x²).

@@ -109,9 +109,11 @@ def test_the_gradient_of_the_audio_is_the_transpose():
     audio = jnp.asarray(rng.standard_normal((2, SOURCE)).astype(np.float32))
     weight = jnp.asarray(rng.standard_normal((2, SAMPLES)).astype(np.float32))
     ratio = jnp.asarray([0.9, 1.1])
-    value, gradients = jax.value_and_grad(
-        lambda x, r: jnp.vdot(read(x, r), weight, precision="highest"), argnums=(0, 1)
-    )(audio, ratio)
+
+    def dot(audio, ratio):
+        return jnp.vdot(read(audio, ratio), weight, precision="highest")
+
+    value, gradients = jax.jit(jax.value_and_grad(dot, argnums=(0, 1)))(audio, ratio)
     again = np.sum(np.asarray(gradients[0], float) * np.asarray(audio, float))
     np.testing.assert_allclose(again, value, rtol=1e-3)
     assert np.isfinite(gradients[1]).all()

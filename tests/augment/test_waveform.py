@@ -228,6 +228,28 @@ def test_examples_are_independent_jit_is_eager_and_vmap_is_the_batch():
     assert snr(batch[1], poisoned[1]) > 60
 
 
+@pytest.mark.parametrize("automatic", [True, False])
+def test_eight_devices_do_what_one_does(automatic):
+    """Under automatic sharding too, where XLA's CPU refuses FFTs of frames-major arrays."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    batch = jax.sharding.PartitionSpec("data")
+    sharding = jax.sharding.NamedSharding(mesh, batch)
+    samples = 1600
+    audio = noise(8, waveform.source_samples(samples, **LIMITS))
+    chain = parameters(8, time_stretch=0.2, pitch_shift=-2.0) | {"gain": jnp.arange(8.0)}
+
+    def short(audio, chain):
+        return waveform.apply(audio, chain, samples, RATE)
+
+    if automatic:
+        on_eight = jax.jit(short, in_shardings=sharding, out_shardings=sharding)
+    else:
+        on_eight = jax.jit(
+            jax.shard_map(short, mesh=mesh, in_specs=(batch, batch), out_specs=batch)
+        )
+    assert snr(jax.jit(short)(audio, chain), on_eight(audio, chain)) > 80
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 30.0])
 def test_silence_stays_silent_and_level_does_not_matter(scale):
     audio = noise(1) * scale
