@@ -20,7 +20,7 @@ _WATCH = flags.DEFINE_bool("watch", False, "Go on until training is done.")
 _STEP = flags.DEFINE_string("step", None, "A step, or `last`; default: all without a result.")
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks by name, separated by commas; default: all.")
 _CLIPS = flags.DEFINE_integer("clips", None, "Use at most so many clips of each split.")
-_SEGMENTS = flags.DEFINE_integer("segments", None, "Most segments heard of a clip (3).")
+_SEGMENTS = flags.DEFINE_integer("segments", None, "Most segments heard of a clip (6).")
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ EVALUATORS: dict[str, Evaluator] = {one.name: one for one in (*PROBES, Retrieval
 
 DIRECTORY = "eval"
 DONE = "DONE"
-SEGMENTS = 3
+SEGMENTS = 6
 _POLL_SECONDS = 2.0
 
 
