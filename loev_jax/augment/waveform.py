@@ -56,7 +56,7 @@ def filter(
     """Filters audio with the amplitude of a Butterworth filter and no delay (zero phase).
 
     Args:
-        audio: [batch, samples] f32, zero outside.
+        audio: [batch, samples] f32; it is mirrored at its ends.
         kind: [batch] NONE, LOW_PASS, HIGH_PASS, BAND_PASS or BAND_STOP of
             `loev_jax.augment.filters`.
         log2_frequency: [batch] log2 of the cut-off or centre in Hz.
@@ -87,7 +87,9 @@ def _filter(
     frequencies = jnp.arange(2 * reach + 1, dtype=jnp.float32) * (sample_rate / (4 * reach))
     power = filters.power_response(frequencies, kind, log2_frequency, bandwidth)
     # The floor, -120 dB, keeps the root's gradient finite where the response is zero.
-    return filters.zero_phase(audio, jnp.sqrt(power + 1e-12), reach)
+    # A cut at either end would ring in a high-pass and fade in a low-pass; a mirror does neither.
+    mirrored = jnp.pad(audio, ((0, 0), (reach, reach)), mode="reflect")
+    return filters.zero_phase(mirrored, jnp.sqrt(power + 1e-12), reach)[:, reach:-reach]
 
 
 def source_samples(

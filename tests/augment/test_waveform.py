@@ -312,3 +312,11 @@ def test_a_source_that_is_too_short_raises_while_tracing():
         jax.eval_shape(
             lambda x, r: waveform.time_stretch(x, r, SAMPLES), jnp.zeros((1, SAMPLES)), jnp.ones(1)
         )
+
+
+def test_a_filter_neither_fades_nor_rings_at_the_ends():
+    """A constant passes a low-pass and not a high-pass, to the first and last sample."""
+    kinds = jnp.asarray([filters.LOW_PASS, filters.HIGH_PASS])
+    output = filtered(jnp.ones((2, 4000)), kinds, jnp.full((2,), 7.0), jnp.zeros(2))
+    np.testing.assert_allclose(output[0], 1.0, atol=1e-3)
+    np.testing.assert_allclose(output[1], 0.0, atol=1e-3)
