@@ -131,7 +131,7 @@ def make(recipe: Recipe, mesh: Mesh) -> Callable[[State, Batch], tuple[State, Me
         gradient, metrics = jax.lax.psum((gradient, shares), AXIS)
         updates, opt_state = transformation.update(gradient, state.opt_state, state.params)
         metrics |= {
-            "gradient_norm": optax.global_norm(gradient),
+            "gradient_norm": optax.tree.norm(gradient),
             "learning_rate": jnp.asarray(learning_rate(state.step), jnp.float32),
         }
         params = optax.apply_updates(state.params, updates)

@@ -1,0 +1,214 @@
+"""launch/train.py as a user runs it: to its end, killed, stopped, and given bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from loev_jax import checkpoint, config, step
+from loev_jax.corpus import builder
+
+ROOT = Path(__file__).parents[2]
+STEPS = 60
+TINY = {
+    "frontend.n_fft": 512,
+    "frontend.window": 360,
+    "frontend.hop": 200,
+    "frontend.bands": 24,
+    "views.seconds": 0.5,
+    "views.spread_seconds": 0.5,
+    "encoder.channels": "(8,8)",
+    "encoder.kernels": "(3,3)",
+    "encoder.strides": "(2,1)",
+    "projection.hidden": 16,
+    "projection.outputs": 8,
+    "training.clips": 4,
+    "training.steps": STEPS,
+    "training.log_every": 5,
+    "training.checkpoint_every": 10,
+    "training.keep_checkpoints": 0,
+}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpora") / "corpus"
+    builder.prepare(path, clips=10, workers=1)
+    return path
+
+
+def command(workdir, corpus, *more, base="loev_tempo_pitch.py:small"):
+    settings = TINY | {"data.path": corpus}
+    return [
+        sys.executable,
+        "launch/train.py",
+        f"--config=configs/{base}",
+        f"--workdir={workdir}",
+        *(f"--config.{name}={value}" for name, value in settings.items()),
+        *more,
+    ]
+
+
+def environment(devices=1):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+
+
+def run(arguments, **options):
+    return subprocess.run(
+        arguments,
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+def final_params(workdir):
+    recipe, mesh = config.load(workdir), step.make_mesh(jax.devices()[:1])
+    with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
+        return jax.device_get(
+            checkpoints.restore(STEPS, step.init(recipe, mesh), step.replicated(mesh))
+        )
+
+
+def logged_steps(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    result = run(command(workdir, corpus))
+    assert result.returncode == 0, result.stderr
+    return workdir, result.stderr
+
+
+def test_a_run_leaves_what_it_promises(undisturbed):
+    workdir, log = undisturbed
+    assert checkpoint.steps(workdir) == list(range(10, STEPS + 1, 10))
+    assert logged_steps(workdir) == list(range(5, STEPS + 1, 5))
+    assert (workdir / "DONE").read_text() == f"{STEPS}\n"
+    assert list((workdir / "train").glob("events.out.tfevents.*"))
+    assert config.load(workdir).training.steps == STEPS
+    assert "encoder/convolutions/0/kernel" in log  # the parameter overview
+    assert "ETA" in log or "steps/s" in log or "contrastive/tempo" in log
+
+
+def test_a_finished_run_is_left_alone(undisturbed, corpus):
+    workdir, _ = undisturbed
+    before = (workdir / "metrics.jsonl").read_bytes()
+    result = run(command(workdir, corpus))
+    assert result.returncode == 0, result.stderr
+    assert f"has its {STEPS} steps already" in result.stderr
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+def test_a_stopped_run_ends_as_one_that_was_not(undisturbed, corpus, tmp_path, number):
+    """Stopped in mid-run and started again: the same parameters, bit for bit."""
+    workdir = tmp_path / "run"
+    process = subprocess.Popen(
+        command(workdir, corpus),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 200
+    while not checkpoint.steps(workdir):
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    status = process.wait(timeout=100)
+    assert status == (-signal.SIGKILL if number == signal.SIGKILL else 128 + signal.SIGTERM)
+    assert not (workdir / "DONE").exists()
+    assert max(checkpoint.steps(workdir)) < STEPS
+    result = run(command(workdir, corpus))
+    assert result.returncode == 0, result.stderr
+    assert "resumed from step" in result.stderr
+    assert logged_steps(workdir) == list(range(5, STEPS + 1, 5))
+    jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(undisturbed[0]))
+
+
+def bad(name, corpus, workdir):
+    """The arguments of a mistake, and what its one line must name."""
+    cases = {
+        "no config": (["launch/train.py", f"--workdir={workdir}"], "config"),
+        "no such config": (
+            ["launch/train.py", "--config=configs/nothing.py", f"--workdir={workdir}"],
+            "nothing.py",
+        ),
+        "unknown variant": (command(workdir, corpus, base="simclr.py:huge")[1:], "'huge'"),
+        "unknown field": (
+            command(workdir, corpus, "--config.optimizer.learning_rat=1")[1:],
+            "learning_rat",
+        ),
+        "value out of range": (
+            command(workdir, corpus, "--config.loss.temperature=0.0")[1:],
+            "config.loss: temperature=0.0",
+        ),
+        "missing data": (
+            command(workdir, workdir.parent / "nowhere")[1:],
+            "prepare_data.py",
+        ),
+        "window longer than the clips": (
+            command(workdir, corpus, "--config.views.seconds=40.0")[1:],
+            "window",
+        ),
+        "batch larger than the data": (
+            command(workdir, corpus, "--config.training.clips=4000")[1:],
+            "4000",
+        ),
+        "stray argument": (command(workdir, corpus, "quickly")[1:], "'quickly'"),
+    }
+    return cases[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no config",
+        "no such config",
+        "unknown variant",
+        "unknown field",
+        "value out of range",
+        "missing data",
+        "window longer than the clips",
+        "batch larger than the data",
+        "stray argument",
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(name, corpus, tmp_path):
+    workdir = tmp_path / "run"
+    arguments, named = bad(name, corpus, workdir)
+    result = run([sys.executable, *arguments])
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert named in lines[0]
+    assert not workdir.exists()
+
+
+def test_a_workdir_of_another_config_is_left_alone(undisturbed, corpus, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(undisturbed[0], workdir)
+    files = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
+    result = run(command(workdir, corpus, "--config.seed=5"))
+    assert result.returncode == 2
+    assert "config.seed is 0 there and 5 here" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert files == {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}

@@ -1,0 +1,113 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from loev_jax import config, presets
+from loev_jax.errors import UserError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+def get_config(path, variant=""):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(variant)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("variant", ["", "small"])
+def test_every_config_is_a_recipe(path, variant):
+    recipe = config.read(get_config(path, variant))
+    assert recipe.training.clips * recipe.views.number == (96 if variant else 1920)
+    assert set(recipe.model.readouts) == set(recipe.model.heads)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_an_unknown_variant_is_refused(path):
+    with pytest.raises(UserError, match="'huge'"):
+        get_config(path, "huge")
+
+
+def test_the_defaults_are_a_recipe_and_survive_json(tmp_path):
+    config.save(config.default(), tmp_path)
+    assert config.load(tmp_path) == config.read(config.default())
+
+
+def test_sections_left_out_keep_their_defaults():
+    recipe = config.read({"augment": {"gain": {"low": -3, "high": 3}}, "heads": {"level": "gain"}})
+    assert recipe.views.kept == (("gain",),)
+    assert recipe.views.augmentations.gain.low == -3.0
+    assert recipe.optimizer.learning_rate == 1e-4
+
+
+def test_a_head_may_keep_several_augmentations():
+    settings = config.default()
+    settings.heads = ConfigDict({"both": ("time_stretch", "pitch_shift")})
+    recipe = config.read(settings)
+    assert recipe.model.readouts == {"both": ("time_stretch", "pitch_shift")}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"optimiser": {}}, "config.optimiser: unknown section"),
+        ({"optimizer": {"learning_rat": 1.0}}, "config.optimizer.learning_rat: unknown field"),
+        ({"optimizer": {"learning_rate": "fast"}}, "config.optimizer.learning_rate: 'fast'"),
+        ({"optimizer": {"learning_rate": -1.0}}, "config.optimizer: learning_rate=-1.0"),
+        ({"training": {"steps": True}}, "config.training.steps: True is not int"),
+        ({"training": {"steps": 0}}, "config.training: steps=0"),
+        ({"views": {"domain": "cepstral"}}, "'cepstral' is not 'analysis' or 'waveform'"),
+        ({"views": {"kept": ()}}, "config.views.kept: unknown field"),
+        ({"views": {"window_scale": (1.0,)}}, "config.views.window_scale"),
+        ({"frontend": {"window": 4096}}, "config.frontend: window=4096"),
+        ({"augment": {"gain": {"low": 2.0, "high": 1.0}}}, "config.augment.gain: low=2.0"),
+        ({"augment": {"gain": {"low": 2.0}}}, "config.augment.gain"),
+        ({"heads": {"x": "reverb"}}, "config.heads.x: 'reverb' is no augmentation"),
+        ({"heads": {"encoder": "gain"}}, "config.heads.encoder: the name is taken"),
+        ({"heads": {"tempo": "time_stretch"}}, "time_stretch is never applied"),
+        ({"loss": {"weights": {"tempo": 2.0}}}, "config.loss.weights.tempo: no such head"),
+        ({"loss": {"temperature": 0.0}}, "config.loss: temperature=0.0"),
+    ],
+)
+def test_what_is_wrong_is_named(change, named):
+    with pytest.raises(UserError) as caught:
+        config.read(change)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_directory_of_another_config_is_refused(tmp_path):
+    config.save(presets.recipe("small", {}), tmp_path)
+    written = (tmp_path / "config.json").read_text()
+    other = presets.recipe("small", {})
+    other.optimizer.learning_rate = 0.5
+    with pytest.raises(
+        UserError, match=r"config\.optimizer\.learning_rate is 0\.\d+ there and 0\.5"
+    ):
+        config.check(other, tmp_path)
+    assert (tmp_path / "config.json").read_text() == written
+
+
+def test_what_a_run_does_not_depend_on_may_change(tmp_path):
+    config.save(presets.recipe("small", {}), tmp_path)
+    moved = presets.recipe("small", {})
+    moved.data.path = "elsewhere"
+    moved.training.log_every = 7
+    config.check(moved, tmp_path)
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json: not a config"):
+        config.load(tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        config.load(tmp_path / "nowhere")
+
+
+def test_config_json_is_readable(tmp_path):
+    config.save(presets.recipe("small", {"tempo": "time_stretch"}), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["heads"] == {"tempo": "time_stretch"}

@@ -1,0 +1,141 @@
+"""The step: the same losses and parameters on one device and on eight; losses that fall."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from loev_jax import config, presets, step
+
+
+def tiny_settings():
+    settings = presets.recipe("small", {"tempo": "time_stretch", "pitch": "pitch_shift"})
+    settings.frontend.update(n_fft=512, window=360, hop=200, bands=24)
+    settings.views.update(seconds=0.4, spread_seconds=0.1)
+    settings.encoder.update(channels=(16, 16), kernels=(3, 3), strides=(2, 1))
+    settings.projection.update(hidden=16, outputs=8)
+    settings.training.update(clips=8, steps=40)
+    settings.optimizer.update(warmup_steps=4, learning_rate=1e-2)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return config.read(tiny_settings())
+
+
+def batch(recipe, number):
+    """Clips of noise, each in a band of its own: something to tell them apart by."""
+    rng = np.random.default_rng(number)
+    clips, samples = recipe.training.clips, recipe.views.window_samples
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / 16_000), 1.0))
+    centres = np.linspace(7.5, 12.0, clips)[:, None]
+    shape = np.exp(-(((octaves[None] - centres) / 0.3) ** 2))
+    audio = np.fft.irfft(np.fft.rfft(rng.standard_normal((clips, samples))) * shape, n=samples)
+    audio *= 8000 / np.abs(audio).max(axis=1, keepdims=True)
+    return audio.astype(np.int16), number * clips + np.arange(clips)
+
+
+def run(recipe, devices, steps):
+    mesh = step.make_mesh(jax.devices()[:devices])
+    state, train_step, history = step.init(recipe, mesh), step.make(recipe, mesh), []
+    for number in range(steps):
+        state, metrics = train_step(state, step.to_device(*batch(recipe, number), mesh))
+        history.append(jax.device_get(metrics))
+    return jax.device_get(state), history
+
+
+@pytest.fixture(scope="module")
+def on_one(recipe):
+    return run(recipe, 1, 4)
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_one_and_many_devices_agree(recipe, on_one, devices):
+    state, history = run(recipe, devices, 4)
+    for one, many in zip(on_one[1], history, strict=True):
+        assert one.keys() == many.keys()
+        for name in one:
+            np.testing.assert_allclose(many[name], one[name], rtol=2e-4, atol=2e-6, err_msg=name)
+    # Adam divides by the gradient's size: rounding of tiny gradients is what may differ.
+    for one, many in zip(
+        jax.tree.leaves(on_one[0].params), jax.tree.leaves(state.params), strict=True
+    ):
+        np.testing.assert_allclose(many, one, rtol=0, atol=1e-3)
+
+
+def test_every_part_is_reported(on_one):
+    assert set(on_one[1][0]) == {
+        "loss",
+        "contrastive/invariant",
+        "contrastive/tempo",
+        "contrastive/pitch",
+        "translation/tempo",
+        "translation/pitch",
+        "gradient_norm",
+        "learning_rate",
+    }
+    metrics = on_one[1][0]
+    contrastive = np.mean([metrics[f"contrastive/{h}"] for h in ("invariant", "tempo", "pitch")])
+    translation = np.mean([metrics[f"translation/{h}"] for h in ("tempo", "pitch")])
+    np.testing.assert_allclose(metrics["loss"], contrastive + translation, rtol=1e-5)
+
+
+def test_the_gradient_is_that_of_the_global_loss(recipe):
+    """Against finite differences of the reported loss along a random direction, on 8 devices."""
+    mesh = step.make_mesh()
+    data = step.to_device(*batch(recipe, 0), mesh)
+    train_step = step.make(recipe, mesh)
+
+    def at(params):
+        # Donation consumes the state: each call has its own.
+        state = step.init(recipe, mesh)._replace(params=jax.tree.map(lambda x: x + 0, params))
+        return jax.device_get(train_step(state, data)[1])
+
+    params = step.init(recipe, mesh).params
+    rng = np.random.default_rng(0)
+    direction = jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(np.float32), params)
+    norm = np.sqrt(sum(np.sum(x**2) for x in jax.tree.leaves(direction)))
+    epsilon = 0.05
+
+    def moved(sign):
+        return jax.tree.map(lambda x, d: x + sign * epsilon / norm * d, params, direction)
+
+    slope = (at(moved(1))["loss"] - at(moved(-1))["loss"]) / (2 * epsilon)
+    assert abs(slope) <= at(params)["gradient_norm"] * 1.01
+    assert slope != 0
+
+
+def test_it_learns(recipe):
+    """The same batch again and again: every loss of the step falls."""
+    mesh = step.make_mesh(jax.devices()[:1])
+    state, train_step = step.init(recipe, mesh), step.make(recipe, mesh)
+    data = step.to_device(*batch(recipe, 0), mesh)
+    history = []
+    for _ in range(30):
+        state, metrics = train_step(state, data)
+        history.append(jax.device_get(metrics))
+    assert int(state.step) == 30
+    for name in ("contrastive/invariant", "contrastive/pitch", "loss"):
+        assert history[-1][name] < 0.7 * history[0][name], name
+
+
+def test_the_state_is_donated(recipe):
+    mesh = step.make_mesh(jax.devices()[:1])
+    state = step.init(recipe, mesh)
+    step.make(recipe, mesh)(state, step.to_device(*batch(recipe, 0), mesh))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+
+
+def test_gradients_are_reduced_in_f32_even_when_computed_in_bf16():
+    """Automatic sharding would reduce the gradients of bf16 layers in bf16."""
+    settings = tiny_settings()
+    settings.encoder.compute_dtype = "bfloat16"
+    recipe, mesh = config.read(settings), step.make_mesh()
+    state = step.init(recipe, mesh)
+    text = step.make(recipe, mesh).lower(state, step.to_device(*batch(recipe, 0), mesh)).as_text()
+    assert "bf16" in text
+    types = re.findall(r"all_reduce.*?\}\) : \((.*?)\) ->", text, flags=re.DOTALL)
+    assert len(types) >= len(jax.tree.leaves(state.params))
+    assert not any("bf16" in one for one in types)
