@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import json
-import os
 import pathlib
 import shutil
 import time
@@ -20,11 +18,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
-import tqdm
 
 from loev_jax.corpus import plan as plans
-from loev_jax.corpus import records, shards
+from loev_jax.corpus import records, rendering, shards
 from loev_jax.corpus import report as reports
+from loev_jax.data import processes
+from loev_jax.data import records as data_records
+from loev_jax.data.progress import Progress
 from loev_jax.errors import UserError
 
 # Raise it whenever a clip of the same seed and number would sound different.
@@ -55,6 +55,7 @@ class LoevCorpus(tfds.core.GeneratorBasedBuilder):
             homepage="https://www.music21.org",
             license="The scores are those that music21 distributes; the soundfont is GPL-2.0.",
             disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
@@ -105,15 +106,6 @@ def _locked(partial: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _disk_full(partial: pathlib.Path, needed: int) -> UserError:
-    free = shutil.disk_usage(partial).free
-    return UserError(
-        f"{partial}: the disk is full: {needed:,} bytes more are needed and {free:,} are free; "
-        "free some or choose a directory on another disk, and run the same command again: "
-        "what is rendered is kept"
-    )
-
-
 def _plan(work: pathlib.Path, clips: int, seed: int) -> plans.Plan:
     """Returns the plan, kept in `work` from one run to the next."""
     path = work / "plan.json"
@@ -140,26 +132,34 @@ def _render(
         return clips * shards.RECORD_BYTES + _SPARE_BYTES
 
     if missing and shutil.disk_usage(partial).free < bytes_needed():
-        raise _disk_full(partial, bytes_needed())
+        raise processes.disk_full(partial, bytes_needed())
     total = sum(len(shard.clips) for shard in every)
     done = total - sum(len(shard.clips) for shard in missing)
-    with tqdm.tqdm(
-        total=total,
-        initial=done,
-        desc="rendering",
-        unit="clip",
-        mininterval=1,
-        disable=not missing,
-    ) as progress:
-        try:
-            for shard, result in shards.write_all(missing, partial, work, workers):
-                written[shard.name] = result
-                progress.update(len(shard.clips))
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise _disk_full(partial, bytes_needed()) from error
-            raise
+    progress = Progress("render", total, "clips", done=done)
+    try:
+        for shard, result in shards.write_all(missing, partial, work, workers):
+            written[shard.name] = result
+            done += len(shard.clips)
+            progress.update(done)
+    except (OSError, RuntimeError) as error:
+        processes.raise_if_disk_full(error, partial, bytes_needed())
+        raise
+    finally:
+        progress.close()
     return written
+
+
+def _shortest(
+    by_split: dict[str, list[shards.Shard]], written: dict[str, shards.Written]
+) -> dict[str, tuple[str, int]]:
+    """Returns the id and the samples of a shortest clip by split; all are of one length."""
+    shortest = {}
+    for split, found in by_split.items():
+        failed = {name for shard in found for name in written[shard.name].failed}
+        names = (records.identifier(clip) for shard in found for clip in shard.clips)
+        if rendered := next((name for name in names if name not in failed), None):
+            shortest[split] = (rendered, rendering.SAMPLES)
+    return shortest
 
 
 def _write_metadata(
@@ -168,7 +168,7 @@ def _write_metadata(
     written: dict[str, shards.Written],
     plan: plans.Plan,
 ) -> None:
-    """Writes `dataset_info.json` and `features.json`, as TFDS does after its own writers."""
+    """Writes the JSON files of the data set, as TFDS does after its own writers."""
     builder = LoevCorpus(clips=len(plan.clips), seed=plan.seed, data_dir=partial)
     infos = []
     for split, found in by_split.items():
@@ -187,6 +187,7 @@ def _write_metadata(
             )
         )
     builder.info.set_splits(tfds.core.splits.SplitDict(infos))
+    builder.info.metadata.update(data_records.metadata(_shortest(by_split, written)))
     builder.info.write_to_directory(partial)
 
 
@@ -268,12 +269,11 @@ def _build(
         requested.with_suffix(".tmp").replace(requested)
         plan = _plan(work, clips, seed)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise _disk_full(partial, clips * shards.RECORD_BYTES + _SPARE_BYTES) from error
+        processes.raise_if_disk_full(error, partial, clips * shards.RECORD_BYTES + _SPARE_BYTES)
         raise
     by_split = shards.divide(plan)
     if workers is None:
-        workers = max(1, min(len(os.sched_getaffinity(0)), clips // _CLIPS_PER_WORKER))
+        workers = max(1, min(processes.available_cpus(), clips // _CLIPS_PER_WORKER))
     written = _render(by_split, partial, work, workers)
     _write_metadata(partial, by_split, written, plan)
     report = reports.Report(

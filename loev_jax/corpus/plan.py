@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Iterator
 from concurrent import futures
@@ -13,6 +12,7 @@ from concurrent import futures
 import numpy as np
 
 from loev_jax.corpus import scores
+from loev_jax.data import processes
 from loev_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -98,7 +98,7 @@ def _try_load(piece: str) -> scores.Score | str:
 
 def _read(pieces: list[str]) -> Iterator[tuple[str, scores.Score | str]]:
     """Reads pieces in their order, some ahead: most of the work is another program's."""
-    with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with futures.ThreadPoolExecutor(processes.available_cpus()) as pool:
         for start in range(0, len(pieces), _BATCH):
             batch = pieces[start : start + _BATCH]
             yield from zip(batch, pool.map(_try_load, batch), strict=True)

@@ -6,10 +6,19 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.proto import tf_example_pb2
 
 from loev_jax.corpus import key_finding, performance, rendering, scores
 from loev_jax.corpus.plan import Clip
+from loev_jax.data import records
+
+LABELS: dict[str, type] = {
+    "tempo": np.float32,
+    "key": np.int64,
+    "metre": str,
+    "instrument": str,
+    "collection": str,
+}
+"""The type of each label."""
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -19,28 +28,7 @@ def features() -> tfds.features.FeaturesDict:
     `key` 0-11 C to B major, 12-23 C to B minor, as it sounds; `metre` such as "6/8"; `instrument`,
     the General MIDI family; `collection`, one of `loev_jax.corpus.scores.COLLECTIONS`.
     """
-    return tfds.features.FeaturesDict(
-        {
-            # Raw bytes: the default encoding of a tensor writes 27 times slower.
-            "audio": tfds.features.Tensor(
-                shape=(None,), dtype=np.int16, encoding=tfds.features.Encoding.BYTES
-            ),
-            "id": tfds.features.Text(),
-            "piece": tfds.features.Text(),
-            "tempo": np.float32,
-            "key": np.int64,
-            "metre": tfds.features.Text(),
-            "instrument": tfds.features.Text(),
-            "collection": tfds.features.Text(),
-        }
-    )
-
-
-def serialize(features: tfds.features.FeaturesDict, example: dict[str, Any]) -> bytes:
-    """Returns an example as TFDS stores it, the same bytes in every process."""
-    # TFDS leaves the order of the features to protobuf, which draws one in each process.
-    message = tf_example_pb2.Example.FromString(features.serialize_example(example))
-    return message.SerializeToString(deterministic=True)
+    return records.features(LABELS)
 
 
 def identifier(clip: Clip) -> str:
@@ -57,9 +45,9 @@ def example(clip: Clip, seed: int) -> dict[str, Any]:
     score = scores.load(clip.piece)
     played = performance.draw(seed, clip.number)
     return {
-        "audio": rendering.render(score, played),
-        "id": identifier(clip),
-        "piece": score.piece,
+        records.AUDIO: rendering.render(score, played),
+        records.ID: identifier(clip),
+        records.PIECE: score.piece,
         "tempo": np.float32(played.tempo),
         "key": key_finding.transpose_key(score.key, played.transposition),
         "metre": score.metre,

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
-import multiprocessing
 import os
 import pathlib
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent import futures
 
 from loev_jax.corpus import plan as plans
-from loev_jax.errors import UserError
+from loev_jax.data import processes
 
 DATASET = "loev_corpus"
 RECORD_BYTES = 960_400  # of a clip: 480 000 int16 samples, the labels and the file's overhead
 _CLIPS_PER_SHARD = 24
-# One record a group and no compression: noise-like PCM does not shrink, and reading is three
-# times as fast.
-_WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,59 +85,43 @@ def write(shard: Shard, partial: pathlib.Path, work: pathlib.Path) -> Written:
       work: a directory on the same file system, for unfinished files and `Written` as JSON.
 
     Raises:
-      OSError: it cannot be written; with `errno.ENOSPC` if the disk is full.
+      OSError, RuntimeError: it cannot be written.
     """
     from array_record.python import array_record_module
 
     from loev_jax.corpus import records
+    from loev_jax.data.records import SHARD_OPTIONS, serialise
 
     features = records.features()
     unfinished = work / f"{shard.name}.{os.getpid()}"
+    summary = work / f"{shard.name}.json.{os.getpid()}"
     failed: dict[str, str] = {}
     instruments: Counter[str] = Counter()
     collections: Counter[str] = Counter()
     examples = size = 0
     try:
-        writer = array_record_module.ArrayRecordWriter(os.fspath(unfinished), _WRITER_OPTIONS)
+        writer = array_record_module.ArrayRecordWriter(os.fspath(unfinished), SHARD_OPTIONS)
         for clip in shard.clips:
             try:
                 example = records.example(clip, shard.seed)
             except (ValueError, RuntimeError) as error:
                 failed[records.identifier(clip)] = f"{clip.piece}: {error}"
                 continue
-            record = records.serialize(features, example)
+            record = serialise(features, example)
             writer.write(record)
             examples, size = examples + 1, size + len(record)
             instruments[example["instrument"]] += 1
             collections[example["collection"]] += 1
         writer.close()
         written = Written(examples, size, failed, dict(instruments), dict(collections))
-        unfinished.with_suffix(".json").write_text(
-            json.dumps(dataclasses.asdict(written)), encoding="utf-8"
-        )
-        unfinished.with_suffix(".json").replace(work / f"{shard.name}.json")
+        summary.write_text(json.dumps(dataclasses.asdict(written)), encoding="utf-8")
+        summary.replace(work / f"{shard.name}.json")
         unfinished.replace(partial / shard.name)
-    except RuntimeError as error:  # the writer is C++ and knows no OSError
+    except (OSError, RuntimeError):  # the writer is C++ and knows no OSError
         unfinished.unlink(missing_ok=True)
-        code = errno.ENOSPC if "No space left" in str(error) else errno.EIO
-        raise OSError(code, str(error), os.fspath(partial / shard.name)) from error
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        unfinished.with_suffix(".json").unlink(missing_ok=True)
+        summary.unlink(missing_ok=True)
         raise
     return written
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when the process that started it is gone, be it by SIGKILL."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def write_all(
@@ -152,26 +130,14 @@ def write_all(
     """Writes shards in `workers` processes, yielding each as it is finished.
 
     Raises:
-      OSError: as for `write`.
-      UserError: a process died.
+      OSError, RuntimeError: as for `write`.
+      UserError: a process was killed.
     """
     if workers == 1:
         for shard in shards:
             yield shard, write(shard, partial, work)
         return
-    # Spawned, not forked: the caller may run the threads of JAX or TensorFlow.
-    with futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _end_with_parent
-    ) as pool:
+    with processes.pool(workers) as pool:
         running = {pool.submit(write, shard, partial, work): shard for shard in shards}
-        try:
-            for future in futures.as_completed(running):
-                yield running[future], future.result()
-        except futures.process.BrokenProcessPool as error:
-            raise UserError(
-                f"{partial}: a rendering process died, perhaps for want of memory; run the same "
-                "command again, with fewer workers, what is rendered is kept"
-            ) from error
-        finally:
-            for future in running:
-                future.cancel()
+        for future in futures.as_completed(running):
+            yield running[future], future.result()

@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from loev_jax.data import labels as labels_lib
-from loev_jax.data import records, shards
+from loev_jax.data import processes, records, shards
 from loev_jax.data.audio import EXTENSIONS, FOREIGN_EXTENSIONS, SAMPLE_RATE
 from loev_jax.errors import UserError
 
@@ -138,7 +138,7 @@ def prepare(
         try:
             _publish(partial / "dataset", jobs, results, table, report, out)
         except OSError as error:
-            shards.raise_if_disk_full(error, partial / "dataset")
+            processes.raise_if_disk_full(error, partial)
             raise
     shutil.rmtree(partial, ignore_errors=True)
     return report, False

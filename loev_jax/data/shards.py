@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import errno
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
 import pathlib
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from array_record.python import array_record_module
 
-from loev_jax.data import audio, records
+from loev_jax.data import audio, processes, records
 from loev_jax.data.progress import Progress
-from loev_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +84,6 @@ def initialise(files_done: Any) -> None:
     _files_done = files_done
     # mpg123 writes notes on damaged mp3 files straight to the C library's stderr.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    # A parent that is killed cannot stop its workers, and they would wait for ever.
-    threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def write(job: Job) -> Result:
@@ -110,19 +102,9 @@ def write(job: Job) -> Result:
         os.replace(state, job.result_path)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        raise_if_disk_full(error, job.target)
+        processes.raise_if_disk_full(error, job.target.parent)
         raise
     return result
-
-
-def raise_if_disk_full(error: Exception, path: pathlib.Path) -> None:
-    """Turns an error that says so into one line with the remedy."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or "No space left" in str(error):
-        raise UserError(
-            f"the disk that holds {path.parent} is full: free some space and run the same command "
-            "again, it goes on where it stopped"
-        ) from error
 
 
 def run(jobs: Sequence[Job], workers: int | None) -> dict[pathlib.Path, Result]:
@@ -146,15 +128,11 @@ def run(jobs: Sequence[Job], workers: int | None) -> dict[pathlib.Path, Result]:
         progress.say(f"going on: {total - left} of {total} files are done")
     for result in results.values():
         _say_skipped(progress, result)
-    # Spawned, not forked: threads of the libraries loaded here would not survive a fork.
-    spawn = multiprocessing.get_context("spawn")
-    counter = spawn.Value("q", total - left)
-    pool = concurrent.futures.ProcessPoolExecutor(
-        max(1, min(workers or _available_cpus(), len(todo))), spawn, initialise, (counter,)
-    )
-    with pool:
-        waiting = {pool.submit(write, job): job for job in todo}
-        try:
+    counter = processes.CONTEXT.Value("q", total - left)
+    workers = max(1, min(workers or processes.available_cpus(), len(todo)))
+    try:
+        with processes.pool(workers, initialise, (counter,)) as pool:
+            waiting = {pool.submit(write, job): job for job in todo}
             while waiting:
                 finished, _ = concurrent.futures.wait(
                     waiting, timeout=0.25, return_when=concurrent.futures.FIRST_COMPLETED
@@ -163,14 +141,8 @@ def run(jobs: Sequence[Job], workers: int | None) -> dict[pathlib.Path, Result]:
                     results[waiting.pop(future).target] = future.result()
                     _say_skipped(progress, future.result())
                 progress.update(counter.value)
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process was killed, perhaps for lack of memory: run the same command "
-                "again with fewer --workers, it goes on where it stopped"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-            progress.close()
+    finally:
+        progress.close()
     return results
 
 
@@ -204,19 +176,6 @@ def _write_records(job: Job, path: pathlib.Path, result: Result) -> None:
         writer.close()
 
 
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-
 def _say_skipped(progress: Progress, result: Result) -> None:
     for path, reason in result.skipped:
         progress.say(f"skipped {path}: {reason}")
-
-
-def _available_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

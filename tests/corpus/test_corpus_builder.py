@@ -15,6 +15,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from loev_jax.corpus import builder, performance, plan, rendering, scores, shards
+from loev_jax.data.records import open_split
 from loev_jax.errors import UserError
 
 CLIPS = 12
@@ -98,6 +99,14 @@ def test_report_stands_in_the_corpus(corpus):
     assert report.read >= report.kept + sum(len(found) for found in report.skipped.values())
     assert not out.with_name("data.partial").exists()
     assert "12 clips" in str(report)
+
+
+def test_the_length_of_the_clips_is_known_without_reading_one(corpus):
+    found = records(corpus[0])
+    for split in plan.SPLITS:
+        shortest = open_split(corpus[0], split).shortest
+        assert shortest.samples == min(len(row["audio"]) for row in found[split]) == 480_000
+        assert shortest.id in {row["id"].decode() for row in found[split]}
 
 
 def test_tfds_itself_makes_the_same_records(corpus, tmp_path):
@@ -220,7 +229,7 @@ def test_too_small_a_disk_is_told_before_the_work_begins(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=9_000_000))
     needed = 10 * shards.RECORD_BYTES + builder._SPARE_BYTES
-    with pytest.raises(UserError, match=r"data\.partial: the disk is full") as caught:
+    with pytest.raises(UserError, match=r"data\.partial is full") as caught:
         builder.prepare(tmp_path / "data", clips=10, workers=1)
     assert f"{needed:,} bytes more" in str(caught.value)
     assert "9,000,000 are free" in str(caught.value)
@@ -243,7 +252,7 @@ def test_disk_that_fills_up_is_told_and_the_next_run_goes_on(corpus, tmp_path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(array_record_module, "ArrayRecordWriter", FullDisk)
-        with pytest.raises(UserError, match=r"data\.partial: the disk is full.*again") as caught:
+        with pytest.raises(UserError, match=r"data\.partial is full.*again") as caught:
             builder.prepare(tmp_path / "data", clips=CLIPS, seed=5, workers=1)
     missing = (CLIPS - 3) * shards.RECORD_BYTES + builder._SPARE_BYTES
     assert f"{missing:,} bytes" in str(caught.value)

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from loev_jax.data import folder, records, shards
+from loev_jax.data import folder, records
 from loev_jax.errors import UserError
 
 
@@ -187,11 +186,3 @@ def test_two_runs_at_once_are_refused(tmp_path, many, monkeypatch):
     monkeypatch.setattr(records, "describe", run_again)
     with pytest.raises(KeyboardInterrupt):
         _prepare(many, tmp_path / "out")
-
-
-def test_a_full_disk_is_one_line_with_the_remedy(tmp_path):
-    path = tmp_path / "work" / "x"
-    for error in (OSError(28, "No space left on device"), RuntimeError("write: No space left")):
-        with pytest.raises(UserError, match="is full: free some space and run the same command"):
-            shards.raise_if_disk_full(error, path)
-    shards.raise_if_disk_full(OSError(13, os.strerror(13)), path)
