@@ -1,8 +1,6 @@
 """The sanity report, run as its user does, and its parts on sounds with a known answer."""
 
-import subprocess
-import sys
-
+import entry_point
 import librosa
 import numpy as np
 import pytest
@@ -49,12 +47,7 @@ def test_table_has_the_means_of_each_collection_and_of_all():
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "loev_jax.corpus.sanity", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return entry_point.run("-m", "loev_jax.corpus.sanity", *arguments)
 
 
 def test_report_is_printed_for_a_corpus(tmp_path):

@@ -1,25 +1,15 @@
 """`launch/eval.py` as a user runs it."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
+import entry_point
 import pytest
 import tiny_music
 import tiny_run
 
-ROOT = Path(__file__).parents[2]
-
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "launch/eval.py", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return entry_point.run("launch/eval.py", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -5,20 +5,18 @@ import subprocess
 import sys
 import time
 
+import entry_point
 import numpy as np
 import pytest
 import soundfile
 
 from loev_jax.data import pipeline, records
 
-ROOT = pathlib.Path(__file__).parents[2]
-COMMAND = [sys.executable, os.fspath(ROOT / "launch" / "prepare_data.py")]
+SCRIPT = os.fspath(entry_point.ROOT / "launch" / "prepare_data.py")
 
 
 def _run(*arguments, cwd):
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
-    )
+    return entry_point.run(SCRIPT, *arguments, cwd=cwd)
 
 
 def _listing(directory):
@@ -162,7 +160,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, music):
     assert _run(*OPTIONS, "--out=whole", cwd=tmp_path).returncode == 0
     work = tmp_path / "out.partial" / "work"
 
-    process = subprocess.Popen([*COMMAND, *OPTIONS, "--workers=1"], cwd=tmp_path)
+    process = subprocess.Popen([sys.executable, SCRIPT, *OPTIONS, "--workers=1"], cwd=tmp_path)
     _poll(lambda: any(work.glob("*.json")), process)
     workers = _children(process.pid)
     process.send_signal(signal.SIGKILL)

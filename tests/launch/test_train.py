@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import entry_point
 import jax
 import numpy as np
 import pytest
@@ -16,7 +16,6 @@ import pytest
 from loev_jax import checkpoint, config, step
 from loev_jax.corpus import builder
 
-ROOT = Path(__file__).parents[2]
 STEPS = 60
 TINY = {
     "frontend.n_fft": 512,
@@ -48,7 +47,6 @@ def corpus(tmp_path_factory):
 def command(workdir, corpus, *more, base="loev_tempo_pitch.py:small"):
     settings = TINY | {"data.path": corpus}
     return [
-        sys.executable,
         "launch/train.py",
         f"--config=configs/{base}",
         f"--workdir={workdir}",
@@ -62,16 +60,8 @@ def environment(devices=1):
     return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 
-def run(arguments, **options):
-    return subprocess.run(
-        arguments,
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **options,
-    )
+def run(arguments):
+    return entry_point.run(*arguments, env=environment())
 
 
 def final_params(workdir):
@@ -120,8 +110,8 @@ def test_a_stopped_run_ends_as_one_that_was_not(undisturbed, corpus, tmp_path, n
     """Stopped in mid-run and started again: the same parameters, bit for bit."""
     workdir = tmp_path / "run"
     process = subprocess.Popen(
-        command(workdir, corpus),
-        cwd=ROOT,
+        [sys.executable, *command(workdir, corpus)],
+        cwd=entry_point.ROOT,
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -151,28 +141,28 @@ def bad(name, corpus, workdir):
             ["launch/train.py", "--config=configs/nothing.py", f"--workdir={workdir}"],
             "nothing.py",
         ),
-        "unknown variant": (command(workdir, corpus, base="simclr.py:huge")[1:], "'huge'"),
+        "unknown variant": (command(workdir, corpus, base="simclr.py:huge"), "'huge'"),
         "unknown field": (
-            command(workdir, corpus, "--config.optimizer.learning_rat=1")[1:],
+            command(workdir, corpus, "--config.optimizer.learning_rat=1"),
             "learning_rat",
         ),
         "value out of range": (
-            command(workdir, corpus, "--config.loss.temperature=0.0")[1:],
+            command(workdir, corpus, "--config.loss.temperature=0.0"),
             "config.loss: temperature=0.0",
         ),
         "missing data": (
-            command(workdir, workdir.parent / "nowhere")[1:],
+            command(workdir, workdir.parent / "nowhere"),
             "prepare_data.py",
         ),
         "window longer than the clips": (
-            command(workdir, corpus, "--config.views.seconds=40.0")[1:],
+            command(workdir, corpus, "--config.views.seconds=40.0"),
             "window",
         ),
         "batch larger than the data": (
-            command(workdir, corpus, "--config.training.clips=4000")[1:],
+            command(workdir, corpus, "--config.training.clips=4000"),
             "4000",
         ),
-        "stray argument": (command(workdir, corpus, "quickly")[1:], "'quickly'"),
+        "stray argument": (command(workdir, corpus, "quickly"), "'quickly'"),
     }
     return cases[name]
 
@@ -194,7 +184,7 @@ def bad(name, corpus, workdir):
 def test_bad_input_is_one_line_and_writes_nothing(name, corpus, tmp_path):
     workdir = tmp_path / "run"
     arguments, named = bad(name, corpus, workdir)
-    result = run([sys.executable, *arguments])
+    result = run(arguments)
     assert result.returncode == 2, result.stderr
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
