@@ -7,16 +7,6 @@ from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.linear import RIDGE_GRID
 
 
-@pytest.fixture(scope="module")
-def known():
-    return synthetic.facts()
-
-
-@pytest.fixture(scope="module")
-def vectors(known):
-    return synthetic.vectors(known)
-
-
 def test_each_space_tells_its_own_parameter(known, vectors):
     tempo = Equivariance().score(known, vectors, "tempo")
     key = Equivariance().score(known, vectors, "key")

@@ -1,23 +1,12 @@
 import dataclasses
 
 import numpy as np
-import pytest
 import synthetic
 
 from loev_jax.evaluate import labels
 from loev_jax.evaluate.probes import PROBES, Probe
 
 TEMPO, KEY, METRE, INSTRUMENT = PROBES
-
-
-@pytest.fixture(scope="module")
-def known():
-    return synthetic.facts()
-
-
-@pytest.fixture(scope="module")
-def vectors(known):
-    return synthetic.vectors(known)
 
 
 def test_tempo_is_read_where_it_is_a_direction_and_nowhere_else(known, vectors):
