@@ -1,0 +1,1 @@
+"""Views of a clip: what is drawn for each, and how audio or spectrum is transformed."""

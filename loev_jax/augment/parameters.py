@@ -193,8 +193,9 @@ def leave_one_out(
 ) -> Parameters:
     """Draws the views of one clip so that each variant head has positives and negatives.
 
-    As in LooC (Xiao et al. 2021, arXiv 2008.05659, section 3): view 0 is the query; view k + 1 copies the query's
-    parameters of the augmentations `kept[k]` and redraws the rest; the last view redraws all.
+    As in LooC (Xiao et al. 2021, arXiv 2008.05659, section 3): view 0 is the query; view k + 1
+    copies the query's parameters of the augmentations `kept[k]` and redraws the rest; the last view
+    redraws all.
 
     Args:
         augmentations: what may be applied.
