@@ -244,6 +244,7 @@ def read(config: ConfigDict | Mapping[str, Any]) -> Recipe:
     }
     model = ModelSpec(
         bands=mel.bands,
+        frame_rate=mel.sample_rate / mel.hop,
         heads=heads,
         readouts=readouts if loss.translation > 0 else {},
         encoder=build(Cnn, part["encoder"], "encoder"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 
@@ -19,62 +21,125 @@ class Cnn:
         channels: output channels of each layer.
         kernels: length in frames of each layer's kernel.
         strides: of each layer, in frames.
+        dilations: of each layer's kernel, in frames.
+        input_mean: subtracted from the log-mel.
+        input_deviation: divides it then.
+        rhythm_channels: channels whose modulation in time is pooled; 0 pools none.
+        rhythm_bands: modulation frequencies, even in octaves.
+        rhythm_range: the least and the greatest of them, in Hz.
         compute_dtype: of activations; parameters, norms and pooling stay f32.
     """
 
     name: Literal["cnn"] = "cnn"
     channels: tuple[int, ...] = (256, 256, 256, 256, 256)
     kernels: tuple[int, ...] = (5, 3, 3, 3, 3)
-    strides: tuple[int, ...] = (2, 1, 2, 1, 2)
+    strides: tuple[int, ...] = (2, 1, 1, 1, 1)
+    dilations: tuple[int, ...] = (1, 1, 2, 1, 2)
+    input_mean: float = 2.5
+    input_deviation: float = 1.5
+    rhythm_channels: int = 32
+    rhythm_bands: int = 24
+    rhythm_range: tuple[float, float] = (0.5, 8.0)
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
 
     def __post_init__(self) -> None:
-        if not len(self.channels) == len(self.kernels) == len(self.strides) > 0:
+        layers = (self.channels, self.kernels, self.strides, self.dilations)
+        if not len({len(one) for one in layers}) == 1 or not self.channels:
             raise ValueError(
-                f"channels={self.channels}, kernels={self.kernels}, strides={self.strides} "
-                "must have one entry per layer"
+                f"channels={self.channels}, kernels={self.kernels}, strides={self.strides}, "
+                f"dilations={self.dilations} must have one entry per layer"
             )
+        if self.input_deviation <= 0:
+            raise ValueError(f"input_deviation={self.input_deviation} must be positive")
+        if not 0 < self.rhythm_range[0] < self.rhythm_range[1]:
+            raise ValueError(f"rhythm_range={self.rhythm_range} must be positive and ascend")
+
+    @property
+    def stride(self) -> int:
+        """Frames of the log-mel for each frame of features."""
+        return math.prod(self.strides)
 
     @property
     def features(self) -> int:
-        """Size of the pooled representation: a mean and a deviation per channel."""
-        return 2 * self.channels[-1]
+        """Size of the pooled representation: mean, deviation, and modulation where pooled."""
+        return 2 * self.channels[-1] + self.rhythm_channels * self.rhythm_bands
+
+
+def modulation(frames: jax.Array, frequencies: np.ndarray) -> jax.Array:
+    """Amplitude of each channel's modulation at some frequencies.
+
+    A Hann-tapered Fourier transform over time, at frequencies even in octaves: a faster tempo moves
+    the pattern along the frequencies and keeps its shape.
+
+    Args:
+        frames: [batch, frames, channels] f32.
+        frequencies: [bands] in cycles a frame, below one half.
+
+    Returns:
+        [batch, bands, channels] f32; a sinusoid of amplitude 1 gives 1 at its frequency.
+    """
+    length = frames.shape[1]
+    time = jnp.arange(length, dtype=jnp.float32) + 0.5
+    taper = 1.0 - jnp.cos(2 * jnp.pi * time / length)
+    angle = 2 * jnp.pi * jnp.asarray(frequencies, jnp.float32)[:, None] * time[None, :]
+    waves = jnp.stack([jnp.cos(angle), jnp.sin(angle)]) * (2 * taper / length)[None, None, :]
+    centred = frames - jnp.mean(frames, axis=1, keepdims=True)
+    parts = jnp.einsum("pkt,btc->pbkc", waves, centred, precision=jax.lax.Precision.HIGHEST)
+    # The small constant keeps the gradient finite where nothing is modulated.
+    return jnp.sqrt(jnp.sum(jnp.square(parts), axis=0) + 1e-6)
 
 
 class CnnEncoder(nnx.Module):
-    """1-D convolutions over time with mel bands as channels, pooled by mean and deviation.
+    """1-D convolutions over time with mel bands as channels, pooled over time.
 
     One-dimensional convolutions are plain large matmuls: fast on two CPU cores and on a TPU alike.
-    Layers whose input and output agree in shape are residual.
+    Layers with as many input as output channels are residual. The mean and the deviation of each
+    channel forget when things happen; the modulation of some projected channels keeps the rhythm.
     """
 
-    def __init__(self, spec: Cnn, bands: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, spec: Cnn, bands: int, frame_rate: float, *, rngs: nnx.Rngs) -> None:
+        """Makes an encoder of log-mels with `bands` bands and `frame_rate` frames a second."""
         self.spec = spec
+        rate = frame_rate / spec.stride
+        if spec.rhythm_channels and spec.rhythm_range[1] >= rate / 2:
+            raise ValueError(
+                f"rhythm_range={spec.rhythm_range} reaches half the rate of frames, {rate / 2} Hz"
+            )
+        cycles = np.geomspace(*spec.rhythm_range, spec.rhythm_bands) / rate
+        self.cycles = tuple(float(one) for one in cycles)
         dtype = jnp.dtype(spec.compute_dtype)
         convolutions, norms, inputs = [], [], bands
-        for outputs, kernel, stride in zip(spec.channels, spec.kernels, spec.strides, strict=True):
+        layers = zip(spec.channels, spec.kernels, spec.strides, spec.dilations, strict=True)
+        for outputs, kernel, stride, dilation in layers:
             convolutions.append(
                 nnx.Conv(
                     inputs,
                     outputs,
                     kernel_size=(kernel,),
                     strides=(stride,),
+                    kernel_dilation=(dilation,),
                     kernel_init=nnx.initializers.he_normal(),
                     dtype=dtype,
                     rngs=rngs,
                 )
             )
-            norms.append(nnx.LayerNorm(outputs, dtype=jnp.float32, rngs=rngs))
+            norms.append(nnx.GroupNorm(outputs, num_groups=8, dtype=jnp.float32, rngs=rngs))
             inputs = outputs
         self.convolutions = nnx.List(convolutions)
         self.norms = nnx.List(norms)
+        if spec.rhythm_channels:
+            self.rhythm = nnx.Linear(inputs, spec.rhythm_channels, use_bias=False, rngs=rngs)
 
     def frames(self, log_mel: jax.Array) -> jax.Array:
         """Per-frame features, [batch, frames, bands] → [batch, frames', channels]."""
-        x = log_mel
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+        x = (log_mel - self.spec.input_mean) / self.spec.input_deviation
+        layers = zip(self.convolutions, self.norms, self.spec.strides, strict=True)
+        for convolution, norm, stride in layers:
             y = nnx.relu(norm(convolution(x)))
-            x = x + y if x.shape == y.shape else y
+            if x.shape[-1] == y.shape[-1]:
+                skip = nnx.avg_pool(x, (stride,), (stride,), padding="SAME") if stride > 1 else x
+                y = y + skip
+            x = y
         return x
 
     def __call__(self, log_mel: jax.Array) -> jax.Array:
@@ -83,4 +148,8 @@ class CnnEncoder(nnx.Module):
         mean = jnp.mean(x, axis=1)
         # The small constant keeps the gradient finite where a channel is constant.
         deviation = jnp.sqrt(jnp.var(x, axis=1) + 1e-5)
-        return jnp.concatenate([mean, deviation], axis=-1)
+        pooled = [mean, deviation]
+        if self.spec.rhythm_channels:
+            rhythm = modulation(self.rhythm(x), np.asarray(self.cycles))
+            pooled.append(rhythm.reshape(len(x), -1))
+        return jnp.concatenate(pooled, axis=-1)

@@ -22,6 +22,7 @@ class ModelSpec:
 
     Attributes:
         bands: mel bands of its input.
+        frame_rate: of its input, frames a second.
         heads: for each variant head by name, the augmentations it keeps.
         readouts: for each variant head that is read out linearly, the parameters read.
         encoder: settings of the encoder.
@@ -30,11 +31,12 @@ class ModelSpec:
     """
 
     bands: int
+    frame_rate: float
     heads: Mapping[str, tuple[str, ...]]
     readouts: Mapping[str, tuple[str, ...]]
     encoder: Cnn = Cnn()
     projection: Projection = Projection()
-    readout_space: str = ENCODER
+    readout_space: str = "head"
 
     @property
     def spaces(self) -> tuple[str, ...]:
@@ -61,7 +63,7 @@ class Model(nnx.Module):
 
     def __init__(self, spec: ModelSpec, *, rngs: nnx.Rngs) -> None:
         self.spec = spec
-        self.encoder = CnnEncoder(spec.encoder, spec.bands, rngs=rngs)
+        self.encoder = CnnEncoder(spec.encoder, spec.bands, spec.frame_rate, rngs=rngs)
         features = spec.encoder.features
         self.heads = nnx.Dict(
             {

@@ -14,7 +14,7 @@ def write(workdir: Path, *, compute_dtype: str = "float32", steps: tuple[int, ..
     """Makes `workdir`; the checkpoint of step n has parameters drawn with seed n."""
     settings = presets.recipe("small", HEADS)
     settings.views.seconds = 0.5
-    settings.encoder.update(channels=(8, 8), kernels=(3, 3), strides=(2, 1))
+    settings.encoder.update(channels=(8, 8), kernels=(3, 3), strides=(2, 1), dilations=(1, 1))
     settings.encoder.compute_dtype = compute_dtype
     settings.projection.update(hidden=16, outputs=6)
     config.save(settings, workdir)

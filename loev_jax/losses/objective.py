@@ -39,7 +39,7 @@ class Loss:
     tolerance: Tolerance = Tolerance()
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     translation: float = 1.0
-    readout_space: Literal["encoder", "head"] = "encoder"
+    readout_space: Literal["encoder", "head"] = "head"
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:

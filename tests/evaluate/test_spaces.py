@@ -21,9 +21,17 @@ VIEWS = Views(
 )
 SPEC = models.ModelSpec(
     bands=16,
+    frame_rate=50.0,
     heads={"tempo": ("time_stretch",)},
     readouts={},
-    encoder=Cnn(channels=(8, 8), kernels=(3, 3), strides=(2, 1), compute_dtype="float32"),
+    encoder=Cnn(
+        channels=(8, 8),
+        kernels=(3, 3),
+        strides=(2, 1),
+        dilations=(1, 1),
+        rhythm_channels=0,
+        compute_dtype="float32",
+    ),
     projection=Projection(hidden=8, outputs=4),
 )
 SPACES = {"encoder": 16, "invariant": 4, "tempo": 4}

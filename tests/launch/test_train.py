@@ -27,6 +27,7 @@ TINY = {
     "encoder.channels": "(8,8)",
     "encoder.kernels": "(3,3)",
     "encoder.strides": "(2,1)",
+    "encoder.dilations": "(1,2)",
     "projection.hidden": 16,
     "projection.outputs": 8,
     "training.clips": 4,
