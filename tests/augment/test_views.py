@@ -74,9 +74,9 @@ def test_views_lie_where_the_crop_says(crop):
 
 
 def test_both_domains_agree():
-    """On stationary harmonic sound the two domains describe the same view."""
+    """On a chord that swells four times a second the two domains describe the same view."""
     time = np.arange(4 * 16_000) / 16_000
-    pulses = np.sin(2 * np.pi * 4 * time) > 0
+    swell = 0.5 - 0.5 * np.cos(2 * np.pi * 4 * time)
     tones = sum(np.sin(2 * np.pi * f * time) / f for f in (220, 440, 660, 880, 1320)) * 40
     spec = dataclasses.replace(VIEWS, seconds=1.5, window_scale=(1.0, 1.0), crop="same")
     applied = {name: jnp.zeros((1, 4)) for name in views.draw(spec, KEY, jnp.arange(1))}
@@ -92,12 +92,12 @@ def test_both_domains_agree():
     mels = {}
     for domain in ("analysis", "waveform"):
         one = dataclasses.replace(spec, domain=domain)
-        audio = (tones * pulses * 8000)[: one.window_samples].astype(np.int16)
+        audio = (tones * swell * 8000)[: one.window_samples].astype(np.int16)
         assert len(audio) == one.window_samples
         mels[domain] = np.asarray(views.render(one, jnp.asarray(audio)[None], applied))[0]
     for view in range(4):
         first, second = mels["analysis"][view].ravel(), mels["waveform"][view].ravel()
-        assert np.corrcoef(first, second)[0, 1] > 0.94, view
+        assert np.corrcoef(first, second)[0, 1] > 0.95, view
         assert abs(first.mean() - second.mean()) < 0.1, view
 
 
