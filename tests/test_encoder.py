@@ -40,7 +40,7 @@ def test_modulation_of_a_sinusoid_is_its_amplitude_at_its_frequency(cycles):
 
 def test_a_faster_tempo_moves_the_modulation_by_its_octaves():
     """A train of clicks, its harmonics and all: the log-frequency pattern is translated."""
-    frequencies = np.geomspace(0.02, 0.16, 24)
+    frequencies = np.geomspace(0.02, 0.16, 25)
     step = np.log2(frequencies[1] / frequencies[0])
 
     def pattern(period):
@@ -51,7 +51,9 @@ def test_a_faster_tempo_moves_the_modulation_by_its_octaves():
 
     slow, fast = pattern(32), pattern(16)
     lag = round(1.0 / step)
-    assert np.corrcoef(slow[:-lag], fast[lag:])[0, 1] > 0.9
+    # The taper's resolution is the same in Hz, not in octaves, so the shape is only nearly kept.
+    assert np.corrcoef(slow[:-lag], fast[lag:])[0, 1] > 0.75
+    assert np.corrcoef(slow, fast)[0, 1] < 0.5
 
 
 def test_sizes_and_dtypes():
