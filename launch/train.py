@@ -23,6 +23,9 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> None:
     """Trains; a signal that stopped it becomes the exit status, as a shell's would."""
+    path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    if not Path(path).is_file():
+        raise errors.UserError(f"--config: {path}: no such file; choose one of configs/")
     status = train(CONFIG.value, Path(WORKDIR.value))
     if status:
         sys.exit(status)

@@ -155,29 +155,16 @@ class Embedder:
         return 1 << min(fitting.bit_length() - 1, 8)
 
 
-def load(path: str | Path, step: int | None = None) -> Embedder:
-    """Loads an exported model, or a checkpoint of a training run.
+def load(path: Path, step: int | None = None) -> Embedder:
+    """Loads an exported model.
 
     Args:
-        path: what `launch/export.py` wrote, or a --workdir of `launch/train.py`.
-        step: of the checkpoint; the last one if None. An exported model has one step only.
+        path: what `launch/export.py` wrote.
+        step: refused if the model is of another one.
 
     Raises:
-        UserError: there is no such model or step, or it cannot be read.
+        UserError: it cannot be read, or is of another step.
     """
-    path = Path(path)
-    if (path / ARTIFACT).exists() or (path / PARAMETERS).exists():
-        return _exported(path, step)
-    if (path / CARD).exists():
-        from loev_jax import export  # a training run needs flax and orbax, an exported model not
-
-        return export.embedder(path, step)
-    raise UserError(
-        f"{path}: no model; give what launch/export.py wrote, or the --workdir of a training run"
-    )
-
-
-def _exported(path: Path, step: int | None) -> Embedder:
     card = _read(path / CARD, lambda content: Card(**json.loads(content)))
     parameters = _read(path / PARAMETERS, safetensors.numpy.load)
     artifact = _read(path / ARTIFACT, bytearray)

@@ -151,5 +151,5 @@ class CnnEncoder(nnx.Module):
         pooled = [mean, deviation]
         if self.spec.rhythm_channels:
             rhythm = modulation(self.rhythm(x), np.asarray(self.cycles))
-            pooled.append(rhythm.reshape(len(x), -1))
+            pooled.append(rhythm.reshape(x.shape[0], rhythm.shape[1] * rhythm.shape[2]))
         return jnp.concatenate(pooled, axis=-1)

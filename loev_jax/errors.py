@@ -26,7 +26,15 @@ def _parse(argv: Sequence[str]) -> list[str]:
     """Parses absl flags; whatever is wrong with them is the user's to mend."""
     try:
         rest = flags.FLAGS(list(argv))
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, UserError) as error:
+    except (
+        flags.Error,
+        AttributeError,
+        KeyError,
+        OSError,
+        TypeError,
+        ValueError,
+        UserError,
+    ) as error:
         fail(error)
     if len(rest) > 1:
         fail(UserError(f"unexpected argument {rest[1]!r}: every option is a --flag=value"))
@@ -42,7 +50,7 @@ def _start_log() -> None:
     logging.get_absl_logger().addFilter(
         lambda record: (
             record.levelno > standard_logging.INFO
-            or not {"orbax", "tensorflow_datasets"} & set(Path(record.pathname).parts)
+            or not {"jax", "orbax", "tensorflow_datasets"} & set(Path(record.pathname).parts)
         )
     )
 

@@ -112,7 +112,7 @@ def test_config_describes_the_model(exported):
     assert card["step"] == 2
     assert card["sample_rate"] == 16_000
     assert card["segment_samples"] == round(SECONDS * 16_000)
-    assert card["spaces"] == {"encoder": 16, "invariant": 6, "tempo": 6, "pitch": 6}
+    assert card["spaces"] == {"encoder": 24, "invariant": 6, "tempo": 6, "pitch": 6}
     assert config.read(card["recipe"]) == config.load(workdir)
 
 

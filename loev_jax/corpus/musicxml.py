@@ -11,14 +11,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from loev_jax.corpus import scores
+from loev_jax.corpus.score import METRES, STEPS, RejectedError, Score, Source
 
 _VOICES = ("Soprano", "Alto", "Tenor", "Bass")
-_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _INCIPIT_NOTES = 7  # about one phrase of a hymn
 
 
-def _parse(source: scores.Source) -> ElementTree.Element:
+def _parse(source: Source) -> ElementTree.Element:
     """Returns the root of a plain (.xml) or zipped (.mxl) MusicXML file."""
     try:
         data = source.path.read_bytes()
@@ -32,7 +31,7 @@ def _parse(source: scores.Source) -> ElementTree.Element:
                 data = archive.read(name)
         return ElementTree.fromstring(data)
     except (OSError, StopIteration, zipfile.BadZipFile, ElementTree.ParseError) as error:
-        raise scores.RejectedError("its MusicXML cannot be read") from error
+        raise RejectedError("its MusicXML cannot be read") from error
 
 
 def _four_parts(root: ElementTree.Element) -> list[ElementTree.Element]:
@@ -42,10 +41,10 @@ def _four_parts(root: ElementTree.Element) -> list[ElementTree.Element]:
         words = (entry.findtext("part-name") or "").split()
         if words and words[0] in _VOICES:
             if words[0] in identifiers:
-                raise scores.RejectedError("it is not in four parts")
+                raise RejectedError("it is not in four parts")
             identifiers[words[0]] = entry.get("id") or ""
     if len(identifiers) != len(_VOICES):
-        raise scores.RejectedError("it is not in four parts")
+        raise RejectedError("it is not in four parts")
     parts = {part.get("id"): part for part in root.iter("part")}
     return [parts[identifiers[voice]] for voice in _VOICES]
 
@@ -83,7 +82,7 @@ def _read_part(part: ElementTree.Element) -> tuple[list[tuple[float, float, int]
                 if pitch is not None:
                     number = round(
                         12 * (_number(pitch, "octave") + 1)
-                        + _STEPS[pitch.findtext("step") or "C"]
+                        + STEPS[pitch.findtext("step") or "C"]
                         + _number(pitch, "alter")
                     )
                     tied = any(tie.get("type") == "stop" for tie in element.iter("tie"))
@@ -113,36 +112,34 @@ def _signature(parts: list[ElementTree.Element]) -> tuple[int, str]:
         for time in part.iter("time")
     }
     if len(fifths) != 1 or len(modes) != 1 or not modes <= {"major", "minor"}:
-        raise scores.RejectedError("its key changes, or is neither major nor minor")
-    if len(metres) != 1 or not metres <= set(scores.METRES):
-        raise scores.RejectedError(
-            "its metre changes, or is not one of " + ", ".join(scores.METRES)
-        )
+        raise RejectedError("its key changes, or is neither major nor minor")
+    if len(metres) != 1 or not metres <= set(METRES):
+        raise RejectedError("its metre changes, or is not one of " + ", ".join(METRES))
     tonic = 7 * int(fifths.pop() or 0)
     return (tonic % 12 if modes == {"major"} else (tonic + 9) % 12 + 12), metres.pop()
 
 
-def read_chorale(source: scores.Source) -> scores.Score:
+def read_chorale(source: Source) -> Score:
     """Reads a chorale's four vocal parts.
 
     Raises:
-      scores.RejectedError: it cannot be read, has other than four vocal parts, or its key or
+      RejectedError: it cannot be read, has other than four vocal parts, or its key or
         metre changes.
     """
     parts = _four_parts(_parse(source))
     key, metre = _signature(parts)
-    quarters_per_beat, beats_per_bar = scores.METRES[metre]
+    quarters_per_beat, beats_per_bar = METRES[metre]
     rows: list[tuple[float, float, int, int]] = []
     first_bar = 0.0
     for voice, part in enumerate(parts):
         notes, first_bar = _read_part(part)
         rows += [(onset, length, pitch, voice) for onset, length, pitch in notes if length > 0]
     if not rows:
-        raise scores.RejectedError("it has no notes")
+        raise RejectedError("it has no notes")
     rows.sort(key=lambda row: (row[0], row[3]))
     onset, length, pitch, voices = (np.asarray(column) for column in zip(*rows, strict=True))
     melody = pitch[voices == 0][:_INCIPIT_NOTES]
-    return scores.Score(
+    return Score(
         piece=source.piece,
         collection=source.collection,
         family="chorale " + " ".join(str(step) for step in np.diff(melody)),

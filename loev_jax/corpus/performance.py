@@ -10,7 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from loev_jax.corpus.scores import CHORALES, Score
+from loev_jax.corpus.score import Score
+from loev_jax.corpus.scores import CHORALES
 
 SECONDS = 30.0
 SLOWEST, FASTEST = 60.0, 200.0  # notated beats a minute

@@ -12,6 +12,7 @@ from concurrent import futures
 import numpy as np
 
 from loev_jax.corpus import scores
+from loev_jax.corpus.score import RejectedError, Score
 from loev_jax.data import processes
 from loev_jax.errors import UserError
 
@@ -88,15 +89,15 @@ def sizes(clips: int) -> dict[str, int]:
     return {"train": clips - validation - test, "validation": validation, "test": test}
 
 
-def _try_load(piece: str) -> scores.Score | str:
+def _try_load(piece: str) -> Score | str:
     """Returns the score of `piece`, or why it is not usable."""
     try:
         return scores.load(piece)
-    except scores.RejectedError as reason:
+    except RejectedError as reason:
         return str(reason)
 
 
-def _read(pieces: list[str]) -> Iterator[tuple[str, scores.Score | str]]:
+def _read(pieces: list[str]) -> Iterator[tuple[str, Score | str]]:
     """Reads pieces in their order, some ahead: most of the work is another program's."""
     with futures.ThreadPoolExecutor(processes.available_cpus()) as pool:
         for start in range(0, len(pieces), _BATCH):

@@ -8,12 +8,13 @@ import pytest
 import scipy.stats
 
 from loev_jax.corpus import performance, rendering, scores
+from loev_jax.corpus.score import METRES, Score
 
 
 def tune(pitches, duration=1.0, metre="4/4", key=0, pickup=0.0):
     """A tune of equal notes, `duration` beats each."""
     count = len(pitches)
-    return scores.Score(
+    return Score(
         piece="test/tune",
         collection="ryansMammoth",
         family="test",
@@ -132,9 +133,9 @@ def test_piece_begins_again_after_whole_bars_and_fills_the_clip(late, start):
     assert np.diff(onsets).max() <= 2 + 1e-9  # one beat of rest where the piece ends
 
 
-@pytest.mark.parametrize("metre", sorted(scores.METRES))
+@pytest.mark.parametrize("metre", sorted(METRES))
 def test_drums_and_bass_fall_on_the_beats_of_the_score(metre):
-    bar = scores.METRES[metre][1]
+    bar = METRES[metre][1]
     score = tune([60, 64, 67] * 8, duration=bar / 3, metre=metre, pickup=bar / 3)
     asked = played(start=0.37, late=0.8, drums=100, bass=80, tempo=100.0, transposition=2)
     start = score.onset[8] + 0.4 * bar / 3

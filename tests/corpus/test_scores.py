@@ -6,7 +6,8 @@ import mir_eval
 import numpy as np
 import pytest
 
-from loev_jax.corpus import key_finding, scores
+from loev_jax.corpus import abc, key_finding, scores
+from loev_jax.corpus.score import METRES, RejectedError, Source
 
 JIG = """X:1
 T:The Test -- Jig
@@ -22,7 +23,7 @@ def as_source(monkeypatch, tmp_path):
     """Returns a function that makes ABC text loadable, and returns the id to load it by."""
 
     def add(text):
-        source = scores.Source("test/tune", "ryansMammoth", tmp_path / "tune.abc", text)
+        source = Source("test/tune", "ryansMammoth", tmp_path / "tune.abc", text)
         monkeypatch.setattr(scores, "_by_piece", lambda: {source.piece: source})
         return source.piece
 
@@ -76,7 +77,7 @@ def test_cut_time_counts_half_notes(as_source):
 )
 def test_unusable_tunes_are_rejected_with_a_reason(as_source, change, reason):
     text = JIG.replace("1 E3 E2B:|2 E3- E3", "E3- E3") if "shorter" in reason else JIG
-    with pytest.raises(scores.RejectedError, match=reason):
+    with pytest.raises(RejectedError, match=reason):
         scores.load(as_source(text.replace(*change)))
 
 
@@ -93,13 +94,13 @@ def test_unusable_tunes_are_rejected_with_a_reason(as_source, change, reason):
     ],
 )
 def test_abc_keys(field, key):
-    assert scores.parse_abc_key(field) == key
+    assert abc.parse_key(field) == key
 
 
 @pytest.mark.parametrize("field", ["Ador", "A Mixolydian", "Hp", "", "D=c", "Bn", "none"])
 def test_abc_modes_and_nonsense_are_no_keys(field):
-    with pytest.raises(scores.RejectedError):
-        scores.parse_abc_key(field)
+    with pytest.raises(RejectedError):
+        abc.parse_key(field)
 
 
 @pytest.mark.parametrize("piece", ["bach/bwv66.6", "bach/bwv1.6", "bach/bwv269"])
@@ -123,7 +124,7 @@ def test_chorale_equals_music21s_reading(piece):
         signature = theirs.parts[-4].recurse().getElementsByClass("KeySignature")[0]
         metre = theirs.parts[-4].recurse().getElementsByClass("TimeSignature")[0].ratioString
     score = scores.load(piece)
-    quarters = scores.METRES[score.metre][0]
+    quarters = METRES[score.metre][0]
     beats = score.onset * quarters, score.duration * quarters
     found = sorted(zip(score.voice, *beats, score.pitch, strict=True))
     np.testing.assert_allclose(found, np.asarray(sorted(expected), float), atol=1e-6)

@@ -142,6 +142,7 @@ def bad(name, corpus, workdir):
             ["launch/train.py", "--config=configs/nothing.py", f"--workdir={workdir}"],
             "nothing.py",
         ),
+        "no such config, overridden": (command(workdir, corpus, base="nothing.py"), "nothing.py"),
         "unknown variant": (command(workdir, corpus, base="simclr.py:huge"), "'huge'"),
         "unknown field": (
             command(workdir, corpus, "--config.optimizer.learning_rat=1"),
@@ -173,6 +174,7 @@ def bad(name, corpus, workdir):
     [
         "no config",
         "no such config",
+        "no such config, overridden",
         "unknown variant",
         "unknown field",
         "value out of range",
