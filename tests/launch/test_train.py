@@ -205,3 +205,14 @@ def test_a_workdir_of_another_config_is_left_alone(undisturbed, corpus, tmp_path
     assert "config.seed is 0 there and 5 here" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert files == {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_the_waveform_domain_trains_too(corpus, tmp_path):
+    workdir = tmp_path / "run"
+    result = run(command(workdir, corpus, "--config.views.domain=waveform"))
+    assert result.returncode == 0, result.stderr
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert len(losses) == STEPS // 5
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
