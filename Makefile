@@ -5,7 +5,8 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 DATA    ?= data/corpus
 CONFIG  ?= configs/loev_tempo.py:small
-WORKDIR ?= runs/loev_tempo
+# runs/ and the config's name: runs/loev_tempo
+WORKDIR ?= runs/$(basename $(notdir $(firstword $(subst :, ,$(CONFIG)))))
 
 # Python to make .venv with: the first of these that fits and has venv, unless one is given.
 # The lock's tensorflow has no wheels for Python 3.14 yet.
@@ -45,7 +46,7 @@ $(STAMP): requirements.lock
 
 train: $(STAMP) ## prepare the corpus, train CONFIG in WORKDIR, evaluate, print the table
 	$(BIN)/python launch/prepare_data.py --source=corpus --out=$(DATA)
-	$(BIN)/python launch/train.py --config=$(CONFIG) --workdir=$(WORKDIR)
+	$(BIN)/python launch/train.py --config=$(CONFIG) --workdir=$(WORKDIR) --config.data.path=$(DATA)
 	$(BIN)/python launch/eval.py --workdir=$(WORKDIR) --step=last
 
 test: $(STAMP) ## run the test suite

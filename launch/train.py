@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from loev_jax import errors
-from loev_jax.train import train
+from loev_jax.train import NonFiniteLossError, train
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The recipe, as in configs/.", lock_config=True
@@ -26,7 +26,10 @@ def main() -> None:
     path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     if not Path(path).is_file():
         raise errors.UserError(f"--config: {path}: no such file; choose one of configs/")
-    status = train(CONFIG.value, Path(WORKDIR.value))
+    try:
+        status = train(CONFIG.value, Path(WORKDIR.value).expanduser())
+    except NonFiniteLossError as error:
+        sys.exit(f"error: {error}")
     if status:
         sys.exit(status)
 

@@ -25,7 +25,7 @@ def load(path: str | Path, step: int | None = None) -> Embedder:
     from loev_jax import embedder  # JAX takes seconds to import
     from loev_jax.errors import UserError
 
-    path = Path(path)
+    path = Path(path).expanduser()
     if (path / embedder.ARTIFACT).exists() or (path / embedder.PARAMETERS).exists():
         return embedder.load(path, step)
     if (path / embedder.CARD).exists():

@@ -14,10 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
+from flax import nnx
 from ml_collections import ConfigDict
 
+from loev_jax import model as models
 from loev_jax.augment.parameters import PARAMETERS_OF, Augmentations, Filters, Range
 from loev_jax.augment.views import Views
+from loev_jax.data.audio import SAMPLE_RATE
 from loev_jax.encoder import Cnn
 from loev_jax.errors import UserError
 from loev_jax.frontend import LogMel
@@ -46,6 +49,10 @@ class Data:
     threads: int = 4
     prefetch: int = 4
 
+    def __post_init__(self) -> None:
+        if min(self.threads, self.prefetch) < 0:
+            raise ValueError(f"threads={self.threads}, prefetch={self.prefetch} must be 0 or more")
+
 
 @dataclasses.dataclass(frozen=True)
 class Training:
@@ -69,6 +76,8 @@ class Training:
         for name in ("clips", "steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if self.keep_checkpoints < 0:
+            raise ValueError(f"keep_checkpoints={self.keep_checkpoints} must be 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +94,7 @@ class Recipe:
 
 
 # Fields of a run that may change when it is resumed: they change nothing that it computes.
-FREE = ("data.path", "data.threads", "data.prefetch", "training.log_every",
+FREE = ("data.threads", "data.prefetch", "training.log_every",
         "training.checkpoint_every", "training.keep_checkpoints")  # fmt: skip
 
 _SECTIONS = {
@@ -106,12 +115,19 @@ T = TypeVar("T")
 
 
 def default() -> ConfigDict:
-    """The defaults: the published recipe, with every augmentation on and no variant head."""
+    """The defaults: the published augmentations, batch and schedule, and no variant head.
+
+    Where they leave the published recipe: LooC views instead of two independent ones, every
+    augmentation always applied, positives by tolerance, linear heads with a bias, the translation
+    loss, and mel bands that end at 6.3 kHz: above, a shift down by four semitones leaves bands
+    empty, from which a network could read the shift.
+    """
     sections: dict[str, Any] = {"seed": 0, "heads": {}}
     for name, cls in _SECTIONS.items():
         fields = [field for field in dataclasses.fields(cls) if field.name not in _DERIVED]
         values = {field.name: _plain(_default_of(field)) for field in fields}
         sections[name] = values
+    sections["frontend"]["fmax"] = 6_300.0
     sections["augment"] = {
         # Rates 0.7 to 1.3 and the other ranges of the paper's code.
         "time_stretch": _plain(Range(low=-0.5146, high=0.3785)),
@@ -154,7 +170,7 @@ def build(cls: type[T], section: Mapping[str, Any], where: str, **given: Any) ->
     }
     try:
         return cls(**values, **given)
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise UserError(f"config.{where}: {error}") from error
 
 
@@ -228,14 +244,14 @@ def read(config: ConfigDict | Mapping[str, Any]) -> Recipe:
                     f"config.heads.{head}: {one} is never applied; set config.augment.{one}"
                 )
     mel = build(LogMel, part["frontend"], "frontend")
+    if mel.sample_rate != SAMPLE_RATE:
+        raise UserError(
+            f"config.frontend.sample_rate: {mel.sample_rate}, but every data set is made at "
+            f"{SAMPLE_RATE} Hz; leave it out"
+        )
     views = build(Views, part["views"], "views", frontend=mel, augmentations=augmentations,
                   kept=tuple(heads.values()))  # fmt: skip
     loss = build(Loss, part["loss"], "loss")
-    for head in loss.weights:
-        if head not in (INVARIANT, *heads):
-            raise UserError(
-                f"config.loss.weights.{head}: no such head; heads: {INVARIANT}, {heads}"
-            )
     # Only parameters drawn from a range can be followed by a linear readout.
     readouts = {
         head: names
@@ -251,7 +267,7 @@ def read(config: ConfigDict | Mapping[str, Any]) -> Recipe:
         projection=build(Projection, part["projection"], "projection"),
         readout_space=loss.readout_space,
     )
-    return Recipe(
+    recipe = Recipe(
         seed=_convert(int, sections.get("seed", 0), "seed"),
         data=build(Data, part["data"], "data"),
         views=views,
@@ -260,6 +276,33 @@ def read(config: ConfigDict | Mapping[str, Any]) -> Recipe:
         optimizer=build(Optimizer, part["optimizer"], "optimizer"),
         training=build(Training, part["training"], "training"),
     )
+    _check_together(recipe)
+    return recipe
+
+
+def _check_together(recipe: Recipe) -> None:
+    """Checks what sections only show together. Raises UserError as `read` does."""
+    heads, loss = (INVARIANT, *recipe.model.heads), recipe.loss
+    for head in loss.weights:
+        if head not in heads:
+            raise UserError(f"config.loss.weights.{head}: no such head; heads: {', '.join(heads)}")
+    if not any(loss.weights.get(head, 1.0) > 0 for head in heads):
+        raise UserError("config.loss.weights: all are 0; leave one head a weight")
+    augmentations = recipe.views.augmentations
+    for head, kept in recipe.model.heads.items():
+        always = [one for one in kept if getattr(augmentations, one).probability == 1]
+        if loss.positives == "unaugmented" and always:
+            raise UserError(
+                f"config.heads.{head}: {always[0]} is applied to every view, so none is a positive "
+                f"of config.loss.positives=unaugmented; set config.augment.{always[0]}.probability"
+            )
+    try:
+        for names in recipe.model.readouts.values():
+            for name in names:
+                augmentations.scale(name)
+        nnx.eval_shape(lambda: models.create(recipe.model, 0))
+    except ValueError as error:
+        raise UserError(f"config: {error}") from error
 
 
 _SCALARS = ("time_stretch", "pitch_shift", "gain")
@@ -293,6 +336,9 @@ def check(config: ConfigDict, workdir: Path) -> None:
     """
     workdir = Path(workdir)
     if not (workdir / FILE).exists():
+        # A run that was killed before it wrote its config leaves no more than its lock.
+        if workdir.exists() and any(path.name != ".lock" for path in workdir.iterdir()):
+            raise UserError(f"{workdir}: is not empty and holds no run; choose another --workdir")
         return
     differing = [
         f"{name} is {there!r} there and {here!r} here"

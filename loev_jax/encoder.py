@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+GROUPS = 8
+"""Of channels that are normalised together."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Cnn:
@@ -49,7 +52,11 @@ class Cnn:
                 f"channels={self.channels}, kernels={self.kernels}, strides={self.strides}, "
                 f"dilations={self.dilations} must have one entry per layer"
             )
-        if self.input_deviation <= 0:
+        if any(one < 1 for layer in layers for one in layer):
+            raise ValueError("channels, kernels, strides and dilations must be 1 or more")
+        if any(channels % GROUPS for channels in self.channels):
+            raise ValueError(f"channels={self.channels} must be multiples of {GROUPS}")
+        if not self.input_deviation > 0:
             raise ValueError(f"input_deviation={self.input_deviation} must be positive")
         if not 0 < self.rhythm_range[0] < self.rhythm_range[1]:
             raise ValueError(f"rhythm_range={self.rhythm_range} must be positive and ascend")
@@ -123,7 +130,7 @@ class CnnEncoder(nnx.Module):
                     rngs=rngs,
                 )
             )
-            norms.append(nnx.GroupNorm(outputs, num_groups=8, dtype=jnp.float32, rngs=rngs))
+            norms.append(nnx.GroupNorm(outputs, num_groups=GROUPS, dtype=jnp.float32, rngs=rngs))
             inputs = outputs
         self.convolutions = nnx.List(convolutions)
         self.norms = nnx.List(norms)

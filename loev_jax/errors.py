@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging as standard_logging
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -41,6 +40,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return rest
 
 
+_TALKATIVE = ("jax", "orbax", "tensorflow_datasets")
+
+
 def _start_log() -> None:
     """Logs progress on stderr, one short line a message, without the libraries' small talk."""
     logging.set_verbosity(logging.INFO)
@@ -50,7 +52,7 @@ def _start_log() -> None:
     logging.get_absl_logger().addFilter(
         lambda record: (
             record.levelno > standard_logging.INFO
-            or not {"jax", "orbax", "tensorflow_datasets"} & set(Path(record.pathname).parts)
+            or not any(f"site-packages/{name}/" in record.pathname for name in _TALKATIVE)
         )
     )
 

@@ -38,6 +38,11 @@ class LogMel:
     scale: float = 1e4
 
     def __post_init__(self) -> None:
+        if min(self.sample_rate, self.hop, self.bands) < 1 or not self.scale > 0:
+            raise ValueError(
+                f"sample_rate={self.sample_rate}, hop={self.hop}, bands={self.bands} and "
+                f"scale={self.scale} must be positive"
+            )
         if not 0 < self.window <= self.n_fft:
             raise ValueError(f"window={self.window} must lie in 1..n_fft={self.n_fft}")
         if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:

@@ -31,7 +31,7 @@ class Optimizer:
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.warmup_steps < 0 or self.clip_norm < 0:
+        if not self.learning_rate > 0 or self.warmup_steps < 0 or self.clip_norm < 0:
             raise ValueError(
                 f"learning_rate={self.learning_rate} must be positive, "
                 f"warmup_steps={self.warmup_steps} and clip_norm={self.clip_norm} 0 or more"

@@ -6,10 +6,11 @@ Resuming needs no data state: the order of clips and every random draw are funct
 
 from __future__ import annotations
 
+import fcntl
 import math
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import jax
@@ -30,7 +31,7 @@ DONE = "DONE"
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became infinite or not a number; the last checkpoint is still good."""
+    """The loss or its gradient is not finite; the last checkpoint is still good."""
 
 
 @contextmanager
@@ -46,6 +47,18 @@ def _stop_on_signal() -> Iterator[list[int]]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _claimed(workdir: Path) -> Iterator[None]:
+    """Keeps a directory to this process; the lock goes with the process, however it ends."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{workdir}: another process is training in it; wait for it") from error
+        yield
 
 
 def _batches(recipe: Recipe, first_step: int, mesh: Mesh) -> Iterator[steps.Batch]:
@@ -94,24 +107,23 @@ class _Log:
             self._pending = (step, metrics)
 
     def _write(self) -> None:
-        """Writes what is pending.
-
-        Raises:
-            NonFiniteLossError: the loss is not finite.
-        """
+        """Writes what is pending. Raises as `_fetch` does."""
         if self._pending is None:
             return
         (step, arrays), self._pending = self._pending, None
-        values = {name: float(value) for name, value in jax.device_get(arrays).items()}
-        if not math.isfinite(values["loss"]):
-            raise NonFiniteLossError(f"step {step}: the loss is {values['loss']}")
+        values = _fetch(step, arrays)
         self.writer.write_scalars(step, values)
         if self._journal:
             self._journal.write(step, values)
 
-    def sync(self) -> None:
-        """Writes all there is: a checkpoint is never ahead of the metrics."""
+    def sync(self, step: int, metrics: steps.Metrics) -> None:
+        """Writes all there is: a checkpoint is never ahead of the metrics.
+
+        Raises:
+            NonFiniteLossError: this step diverged; what it left is not worth a checkpoint.
+        """
         self._write()
+        _fetch(step, metrics)
         self.writer.flush()
         if self._journal:
             self._journal.sync()
@@ -121,6 +133,22 @@ class _Log:
         self.writer.close()
         if self._journal:
             self._journal.close()
+
+
+def _fetch(step: int, metrics: steps.Metrics) -> dict[str, float]:
+    """Brings metrics to the host.
+
+    Raises:
+        NonFiniteLossError: the loss or the gradient is not finite.
+    """
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    for name in ("loss", "gradient_norm"):
+        if not math.isfinite(values[name]):
+            raise NonFiniteLossError(
+                f"step {step}: {name} is {values[name]}; the last checkpoint is good: try a lower "
+                "config.optimizer.learning_rate in another --workdir"
+            )
+    return values
 
 
 def train(settings: ConfigDict, workdir: Path) -> int:
@@ -146,18 +174,23 @@ def train(settings: ConfigDict, workdir: Path) -> int:
     first = max(checkpoint.steps(workdir), default=0)
     mesh = steps.make_mesh()
     batches = _batches(recipe, first, mesh)
-    config.save(settings, workdir)
-    if first >= recipe.training.steps:
-        logging.info("%s has its %d steps already", workdir, first)
-        return 0
-    with Checkpoints(workdir, recipe.training.keep_checkpoints) as checkpoints:
-        state = steps.init(recipe, mesh)
-        if first:
-            state = checkpoints.restore(first, state, steps.replicated(mesh))
-            logging.info("resumed from step %d", first)
-        status = _loop(recipe, workdir, mesh, state, first, batches, checkpoints)
-    if status == 0 and jax.process_index() == 0:
-        (workdir / DONE).write_text(f"{recipe.training.steps}\n")
+    primary = jax.process_index() == 0
+    with _claimed(workdir) if primary else nullcontext():
+        if primary:
+            config.save(settings, workdir)
+        status = 0
+        if first >= recipe.training.steps:
+            logging.info("%s has its %d steps already", workdir, first)
+        else:
+            with Checkpoints(workdir, recipe.training.keep_checkpoints) as checkpoints:
+                state = steps.init(recipe, mesh)
+                if first:
+                    state = checkpoints.restore(first, state, steps.replicated(mesh))
+                    logging.info("resumed from step %d", first)
+                status = _loop(recipe, workdir, mesh, state, first, batches, checkpoints)
+        if status == 0 and primary:
+            # Also where a kill came between the last checkpoint and this line.
+            (workdir / DONE).write_text(f"{recipe.training.steps}\n")
     return status
 
 
@@ -181,7 +214,7 @@ def _loop(
             state, metrics = train_step(state, next(batches))
             log(step, metrics)
             if step % every == 0 or step == total or received:
-                log.sync()
+                log.sync(step, metrics)
                 checkpoints.save(step, state)
             if received and step < total:
                 logging.warning("signal %d: saved step %d and leaving", received[0], step)

@@ -71,6 +71,27 @@ def test_a_head_may_keep_several_augmentations():
         ({"heads": {"tempo": "time_stretch"}}, "time_stretch is never applied"),
         ({"loss": {"weights": {"tempo": 2.0}}}, "config.loss.weights.tempo: no such head"),
         ({"loss": {"temperature": 0.0}}, "config.loss: temperature=0.0"),
+        ({"loss": {"temperature": float("nan")}}, "config.loss: temperature=nan"),
+        ({"loss": {"weights": {"invariant": 0.0}}}, "config.loss.weights: all are 0"),
+        ({"frontend": {"sample_rate": 22_050}}, "config.frontend.sample_rate: 22050"),
+        ({"frontend": {"hop": 0}}, "config.frontend: sample_rate=16000, hop=0"),
+        ({"frontend": {"hop": 1600}}, "config: rhythm_range"),
+        ({"encoder": {"channels": (100,) * 5}}, "config.encoder: channels"),
+        ({"training": {"keep_checkpoints": -1}}, "config.training: keep_checkpoints=-1"),
+        ({"data": {"threads": -1}}, "config.data: threads=-1"),
+        ({"augment": {"gain": {"low": 0.1, "high": 0.3, "step": 1.0}}}, "no multiple of step"),
+        (
+            {"heads": {"x": "gain"}, "augment": {"gain": {"low": 1.0, "high": 1.0}}},
+            "config: gain is not drawn from a range",
+        ),
+        (
+            {
+                "heads": {"x": "gain"},
+                "augment": {"gain": {"low": 1.0, "high": 2.0}},
+                "loss": {"positives": "unaugmented"},
+            },
+            "config.heads.x: gain is applied to every view",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(change, named):
@@ -92,10 +113,16 @@ def test_a_directory_of_another_config_is_refused(tmp_path):
     assert (tmp_path / "config.json").read_text() == written
 
 
+def test_a_directory_that_is_no_run_is_left_alone(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("mine")
+    with pytest.raises(UserError, match="is not empty and holds no run"):
+        config.check(presets.recipe("small", {}), tmp_path)
+
+
 def test_what_a_run_does_not_depend_on_may_change(tmp_path):
     config.save(presets.recipe("small", {}), tmp_path)
     moved = presets.recipe("small", {})
-    moved.data.path = "elsewhere"
+    moved.data.threads = 1
     moved.training.log_every = 7
     config.check(moved, tmp_path)
 

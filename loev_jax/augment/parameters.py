@@ -51,12 +51,20 @@ class Range:
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.low > self.high:
+        if not self.low <= self.high:
             raise ValueError(f"low={self.low} exceeds high={self.high}")
         if self.step < 0:
             raise ValueError(f"step={self.step} must be 0 or more")
         if not 0.0 <= self.probability <= 1.0:
             raise ValueError(f"probability={self.probability} must lie in 0..1")
+        if self.step and self._steps[0] > self._steps[1]:
+            raise ValueError(f"no multiple of step={self.step} lies in {self.low}..{self.high}")
+
+    @property
+    def _steps(self) -> tuple[int, int]:
+        """The first and the last whole multiple of `step` in the range."""
+        slack = 1e-6
+        return math.ceil(self.low / self.step - slack), math.floor(self.high / self.step + slack)
 
     @property
     def half_width(self) -> float:
@@ -67,10 +75,7 @@ class Range:
         """One value, f32 []; whether it is applied is drawn elsewhere."""
         if self.step == 0.0:
             return jax.random.uniform(key, (), jnp.float32, self.low, self.high)
-        first, last = (
-            math.ceil(self.low / self.step - 1e-6),
-            math.floor(self.high / self.step + 1e-6),
-        )
+        first, last = self._steps
         return jax.random.randint(key, (), first, last + 1).astype(jnp.float32) * self.step
 
 

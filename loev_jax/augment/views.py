@@ -124,7 +124,8 @@ def draw(views: Views, key: jax.Array, example: jax.Array) -> Parameters:
             drawn = independent(views.augmentations, augment_key, views.number)
         else:
             drawn = leave_one_out(views.augmentations, augment_key, views.kept)
-        low, high = views.window_scale
+        # Only the analysis domain has a window to scale: elsewhere 1 is what is applied.
+        low, high = views.window_scale if views.domain == "analysis" else (1.0, 1.0)
         scale = jax.random.uniform(scale_key, (views.number,), jnp.float32, low, high)
         return drawn | {"crop": _offsets(views, crop_key), "window_scale": scale}
 

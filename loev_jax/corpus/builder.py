@@ -275,7 +275,11 @@ def _build(
     if workers is None:
         workers = max(1, min(processes.available_cpus(), clips // _CLIPS_PER_WORKER))
     written = _render(by_split, partial, work, workers)
-    _write_metadata(partial, by_split, written, plan)
+    try:
+        _write_metadata(partial, by_split, written, plan)
+    except OSError as error:
+        processes.raise_if_disk_full(error, partial, _SPARE_BYTES)
+        raise
     report = reports.Report(
         **request,
         read=plan.read,

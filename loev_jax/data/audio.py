@@ -123,10 +123,14 @@ def segments(
         if not loud:
             raise AudioError("silent")
         spool.seek(0)
+        yielded = False
         for start in range(0, total - min_samples + 1, clip_samples):
             clip = np.frombuffer(spool.read(2 * clip_samples), np.int16)
             if clip.any():
+                yielded = True
                 yield start, clip
+        if not yielded:
+            raise AudioError("silent but for an end shorter than min_seconds")
 
 
 class _Stream(soundfile.SoundFile):

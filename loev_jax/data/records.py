@@ -221,7 +221,7 @@ def open_split(path: str | os.PathLike[str], split: str) -> Split:
       UserError: there is no data set at `path`, it is damaged or of another kind, or it has no such
         split.
     """
-    directory = epath.Path(path)
+    directory = epath.Path(path).expanduser()
     remedy = _REMEDY.format(path=os.fspath(path))
     if not directory.is_dir():
         raise UserError(f"data set {path} does not exist: {remedy}")

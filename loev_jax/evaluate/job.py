@@ -82,7 +82,13 @@ class Job:
         self.failed = False
         self.latest: dict[str, Any] | None = None
         self._recipe = recipe = config.load(workdir)
-        self._splits = {split: records.open_split(recipe.data.path, split) for split in SPLITS}
+        try:
+            self._splits = {split: records.open_split(recipe.data.path, split) for split in SPLITS}
+        except UserError as error:
+            raise UserError(
+                f"{error}; evaluation needs the splits {', '.join(SPLITS)}, which a folder has "
+                "from 50 audio files on"
+            ) from error
         self._random = models.create(recipe.model, recipe.seed)
         self._embedder = Embedder(recipe.views, self._random, settings.segments)
         self._baseline: dict[str, Vectored] | None = None

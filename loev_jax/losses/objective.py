@@ -42,7 +42,7 @@ class Loss:
     readout_space: Literal["encoder", "head"] = "head"
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ValueError(f"temperature={self.temperature} must be positive")
         if self.translation < 0 or any(weight < 0 for weight in self.weights.values()):
             raise ValueError("weights must be 0 or more")
