@@ -70,7 +70,7 @@ docs: $(STAMP) ## check strictly that what the documents link to and name exists
 lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "error: uv is not on PATH: pip install uv" >&2; exit 2; }
 	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
-	  --no-header --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
+	  --no-header --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove .venv and the tools' caches; data, runs and models stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
