@@ -40,7 +40,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-_TALKATIVE = ("jax", "orbax", "tensorflow_datasets")
+_TALKATIVE = ("orbax", "tensorflow_datasets")
 
 
 def _start_log() -> None:
@@ -49,6 +49,8 @@ def _start_log() -> None:
     logging.get_absl_handler().setFormatter(
         standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
     )
+    # JAX has a logger of its own, the others speak through absl's.
+    standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
     logging.get_absl_logger().addFilter(
         lambda record: (
             record.levelno > standard_logging.INFO
