@@ -54,10 +54,6 @@ class Checkpoints:
     ) -> None:
         self._manager.close()
 
-    def latest(self) -> int | None:
-        """Step of the newest checkpoint, None if there is none."""
-        return self._manager.latest_step()
-
     def save(self, step: int, state: State) -> None:
         """Saves in the background; a step that is there already is left as it is."""
         if step in self._manager.all_steps():

@@ -28,8 +28,7 @@ def test_steps_are_those_of_whole_checkpoints(run, tmp_path):
     shutil.copytree(copy / "checkpoints" / "12", killed)
     (killed / "commit_success.txt").unlink()
     assert checkpoint.steps(copy) == [3, 12]
-    with checkpoint.Checkpoints(copy, keep=0) as checkpoints:
-        assert checkpoints.latest() == 12
+    with checkpoint.Checkpoints(copy, keep=0):
         deadline = time.monotonic() + 60  # Orbax clears up in the background
         while killed.exists():
             assert time.monotonic() < deadline

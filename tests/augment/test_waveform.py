@@ -217,7 +217,10 @@ def test_examples_are_independent_jit_is_eager_and_vmap_is_the_batch():
     batch = apply(audio, given_parameters)
     eager = waveform.apply(audio, given_parameters, SAMPLES, RATE)
     assert snr(batch, eager) > 60
-    one = lambda x, p: apply(x[None], {k: v[None] for k, v in p.items()})[0]  # noqa: E731
+
+    def one(signal, its_parameters):
+        return apply(signal[None], {k: v[None] for k, v in its_parameters.items()})[0]
+
     mapped = jax.vmap(one)(audio, given_parameters)
     assert snr(batch, mapped) > 60
     # Inside jit what is not finite or beyond a limit makes its own example NaN, and no other.
