@@ -30,7 +30,7 @@ _WORKERS = flags.DEFINE_integer(
 )
 _FLAGS: dict[str, list[flags.FlagHolder[Any]]] = {
     "corpus": [
-        flags.DEFINE_integer("clips", None, "Clips to render (2400).", lower_bound=1),
+        flags.DEFINE_integer("clips", None, "Clips to render (2000).", lower_bound=1),
         flags.DEFINE_integer("seed", None, "Seed of the corpus (0).", lower_bound=0),
     ],
     "folder": [

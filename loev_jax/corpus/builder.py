@@ -39,7 +39,7 @@ class LoevCorpus(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version(VERSION)
 
-    def __init__(self, *, clips: int = 2400, seed: int = 0, **kwargs: Any):
+    def __init__(self, *, clips: int = 2000, seed: int = 0, **kwargs: Any):
         """Takes the size and the seed of the corpus, and what any TFDS builder takes."""
         self._clips, self._seed = clips, seed
         super().__init__(**{"file_format": "array_record", **kwargs})
@@ -199,7 +199,7 @@ def _total(parts: list[dict[str, int]]) -> dict[str, int]:
 
 
 def prepare(
-    out: pathlib.Path, *, clips: int = 2400, seed: int = 0, workers: int | None = None
+    out: pathlib.Path, *, clips: int = 2000, seed: int = 0, workers: int | None = None
 ) -> reports.Report:
     """Renders the corpus to `out`, or finds it there.
 
