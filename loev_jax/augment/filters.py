@@ -7,6 +7,8 @@ one function serves both domains: the analysis domain multiplies a power spectru
 
 from __future__ import annotations
 
+import functools
+import math
 from fractions import Fraction
 
 import jax
@@ -56,6 +58,76 @@ def power_response(
     total = passed + stopped + jnp.finfo(jnp.float32).tiny
     passed, stopped = (passed / total) ** order, (stopped / total) ** order
     return passed / (passed + stopped)
+
+
+def peak_response(
+    frequencies_hz: jax.Array,
+    gain_db: jax.Array,
+    log2_frequency: jax.Array,
+    bandwidth_octaves: jax.Array,
+) -> jax.Array:
+    """|H|² of analogue peaking equalisers, one per example.
+
+    H(s) = (s² + s·A/Q + 1) / (s² + s/(A·Q) + 1) with A = 10^(gain/40), s = j·f/centre and
+    1/Q = 2·sinh(ln(2)/2·bandwidth): R. Bristow-Johnson, "Cookbook formulae for audio equalizer
+    biquad filter coefficients". A cut is the reciprocal of the boost. Gradients are finite.
+
+    Args:
+        frequencies_hz: [bins], or [..., bins] with one set per filter; 0 or more.
+        gain_db: [...] at the centre; at 0 the response is exactly 1, whatever the rest.
+        log2_frequency: [...] log2 of the centre in Hz.
+        bandwidth_octaves: [...] between the frequencies that have half the gain in dB; 0 or more.
+
+    Returns:
+        [..., bins] f32, positive.
+    """
+    shape = jnp.broadcast_shapes(jnp.shape(frequencies_hz), (*jnp.shape(gain_db), 1))
+    boosts = gain_db >= 0
+    gain = jnp.power(10.0, jnp.where(boosts, gain_db, -gain_db) / 40.0)
+    width = 2.0 * jnp.sinh(math.log(2.0) / 2.0 * bandwidth_octaves)
+    excess = (width * width * (gain * gain - 1.0 / (gain * gain)))[..., None]
+    damping = jnp.broadcast_to(((width / gain) ** 2)[..., None], shape)
+    centre = jnp.broadcast_to(jnp.exp2(log2_frequency)[..., None], shape)
+    square = (jnp.broadcast_to(frequencies_hz, shape) / centre) ** 2
+    # As 1 plus what is beyond it, a gain of 0 is exact. The floor is that of a width of 0.
+    beyond = jnp.broadcast_to(excess, shape) * square
+    power = 1.0 + beyond / ((1.0 - square) ** 2 + damping * square + 1e-12)
+    return jnp.where(jnp.broadcast_to(boosts[..., None], shape), power, 1.0 / power)
+
+
+def equalizer_response(
+    frequencies_hz: jax.Array,
+    gains_db: jax.Array,
+    log2_frequencies: jax.Array,
+    bandwidths: jax.Array,
+) -> jax.Array:
+    """|H|² of parametric equalisers: peaks in a row, their responses multiplied.
+
+    Args:
+        frequencies_hz: [bins], or [..., bins] with one set per equaliser; 0 or more.
+        gains_db: [..., peaks] as in `peak_response`; at 0 that peak is not there.
+        log2_frequencies: [..., peaks] log2 of the centres in Hz.
+        bandwidths: [..., peaks] in octaves.
+
+    Returns:
+        [..., bins] f32, positive.
+
+    Raises:
+        ValueError: the last three differ in shape, or have no peak.
+    """
+    shapes = [jnp.shape(value) for value in (gains_db, log2_frequencies, bandwidths)]
+    if len(set(shapes)) != 1 or not shapes[0] or shapes[0][-1] < 1:
+        raise ValueError(
+            "gains_db, log2_frequencies and bandwidths must all be [..., peaks]; their shapes are "
+            f"{shapes[0]}, {shapes[1]} and {shapes[2]}"
+        )
+    peaks = (
+        peak_response(
+            frequencies_hz, gains_db[..., at], log2_frequencies[..., at], bandwidths[..., at]
+        )
+        for at in range(shapes[0][-1])
+    )
+    return functools.reduce(jnp.multiply, peaks)
 
 
 def zero_phase(
