@@ -1,0 +1,1 @@
+"""Benchmarks: every claim of performance, measured beside its peers in one run."""
