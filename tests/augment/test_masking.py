@@ -60,7 +60,7 @@ def test_masks_at_both_ends_of_none_of_all_and_one_per_example(axis):
     truth = np.moveaxis(truth, -1, axis)
     for mask in (MASKS[axis], jitted[axis]):
         np.testing.assert_array_equal(mask(jnp.asarray(values), start, width), truth)
-    one = jax.vmap(lambda m, s, w: MASKS[axis](m[None], s[None], w[None])[0])
+    one = jax.jit(jax.vmap(lambda m, s, w: MASKS[axis](m[None], s[None], w[None])[0]))
     np.testing.assert_array_equal(one(jnp.asarray(values), start, width), truth)
 
 
@@ -71,7 +71,7 @@ def test_gradients_flow_past_the_mask_and_through_the_mix():
         mixed = masking.mixup(one, other, weight)
         return jnp.sum(masking.time_mask(mixed, start, full(0.5)))
 
-    by_one, by_other, by_weight, by_start = jax.grad(loss, argnums=(0, 1, 2, 3))(
+    by_one, by_other, by_weight, by_start = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))(
         one, other, full(0.25), full(0.0)
     )
     kept = (np.arange(FRAMES) >= 18).astype(float)
