@@ -3,6 +3,8 @@
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+# The peers want other versions of some libraries, so they live apart.
+BENCHMARK_VENV := .venv-benchmark
 DATA    ?= data/corpus
 CONFIG  ?= configs/loev_tempo.py:small
 # runs/ and the config's name: runs/loev_tempo
@@ -12,37 +14,48 @@ WORKDIR ?= runs/$(basename $(notdir $(firstword $(subst :, ,$(CONFIG)))))
 # The lock's tensorflow has no wheels for Python 3.14 yet.
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
 
+RESOLVE := uv pip compile --universal --fork-strategy fewest --python-version 3.11 \
+  --generate-hashes --no-header
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-slow lint format docs lock clean
+.PHONY: help setup train test test-slow lint format docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv from the hashed lock (once, and again when the lock changes)
 
+# Makes the environment $(1) from the lock $(2).
 # `python -c` rather than --version: a pyenv shim is on PATH even where it runs nothing.
+define install
+@if ! $(1)/bin/python -c 'import pip' 2>/dev/null; then \
+  found=; bare=; \
+  for python in $(PYTHONS); do \
+    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
+    if $$python -c 'import ensurepip, venv' 2>/dev/null; then found=$$python; break; fi; \
+    bare=$${bare:-$$python}; \
+  done; \
+  if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+    echo "error: $$bare lacks venv or ensurepip: install them (Debian: python3-venv)" \
+      "or give another with make PYTHON=..." >&2; exit 2; \
+  elif [ -z "$$found" ]; then \
+    echo "error: none of '$(PYTHONS)' is Python 3.11, 3.12 or 3.13:" \
+      "install one or give it with make PYTHON=..." >&2; exit 2; \
+  fi; \
+  echo "making $(1) with $$found"; \
+  "$$found" -m venv --clear $(1); \
+fi
+$(1)/bin/python -m pip install --disable-pip-version-check --require-hashes -r $(2)
+$(1)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+@touch $(1)/.installed
+endef
+
 $(STAMP): requirements.lock
-	@if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
-	  found=; bare=; \
-	  for python in $(PYTHONS); do \
-	    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
-	    if $$python -c 'import ensurepip, venv' 2>/dev/null; then found=$$python; break; fi; \
-	    bare=$${bare:-$$python}; \
-	  done; \
-	  if [ -z "$$found" ] && [ -n "$$bare" ]; then \
-	    echo "error: $$bare lacks venv or ensurepip: install them (Debian: python3-venv)" \
-	      "or give another with make PYTHON=..." >&2; exit 2; \
-	  elif [ -z "$$found" ]; then \
-	    echo "error: none of '$(PYTHONS)' is Python 3.11, 3.12 or 3.13:" \
-	      "install one or give it with make PYTHON=..." >&2; exit 2; \
-	  fi; \
-	  echo "making $(VENV) with $$found"; \
-	  "$$found" -m venv --clear $(VENV); \
-	fi
-	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	$(call install,$(VENV),requirements.lock)
+
+$(BENCHMARK_VENV)/.installed: requirements-benchmark.lock
+	$(call install,$(BENCHMARK_VENV),requirements-benchmark.lock)
 
 train: $(STAMP) ## prepare the corpus, train CONFIG in WORKDIR, evaluate, print the table
 	$(BIN)/python launch/prepare_data.py --source=corpus --out=$(DATA)
@@ -67,11 +80,16 @@ format: $(STAMP) ## sort imports, mend what ruff can mend, format
 docs: $(STAMP) ## check strictly that what the documents link to and name exists
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
-lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
+bench: $(BENCHMARK_VENV)/.installed ## compare with other libraries (several GB in .venv-benchmark)
+	$(BENCHMARK_VENV)/bin/python launch/benchmark.py
+
+# audiomentations wants an older soxr, torch an older setuptools; all else is as in the first lock.
+lock: ## resolve both locks anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "error: uv is not on PATH: pip install uv" >&2; exit 2; }
-	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
-	  --no-header --extra dev pyproject.toml -o requirements.lock
+	$(RESOLVE) --extra dev pyproject.toml -o requirements.lock
+	sed -nE '/^(soxr|setuptools)==/d; s/^([a-z0-9_.-]+==[^\\]*[^ \\]).*/\1/p' requirements.lock \
+	  | $(RESOLVE) --extra benchmark --constraints - pyproject.toml -o requirements-benchmark.lock
 
 clean: ## remove .venv and the tools' caches; data, runs and models stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCHMARK_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

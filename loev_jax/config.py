@@ -16,7 +16,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from loev_jax import model as models
-from loev_jax.augment.parameters import PARAMETERS_OF, Augmentations, Filters, Range
+from loev_jax.augment.augmentations import PARAMETERS_OF, SCALARS, Augmentations
+from loev_jax.augment.spectral import Filter, Gain, PitchShift, TimeStretch
 from loev_jax.augment.views import Views
 from loev_jax.data.audio import SAMPLE_RATE
 from loev_jax.encoder import Cnn
@@ -125,13 +126,8 @@ def default() -> ConfigDict:
         values = {field.name: _plain(_default_of(field)) for field in fields}
         sections[name] = values
     sections["frontend"]["fmax"] = 6_300.0
-    sections["augment"] = {
-        # Rates 0.7 to 1.3 and the other ranges of the paper's code.
-        "time_stretch": _plain(Range(low=-0.5146, high=0.3785)),
-        "pitch_shift": _plain(Range(low=-4.0, high=4.0)),
-        "gain": _plain(Range(low=-15.0, high=5.0)),
-        "filter": _plain(Filters()),
-    }
+    for published in (TimeStretch(), PitchShift(), Gain(), Filter()):
+        sections["augment"][published.NAME] = _plain(published)
     return ConfigDict(sections)
 
 
@@ -196,7 +192,7 @@ def read(config: ConfigDict | Mapping[str, Any]) -> Recipe:
     readouts = {
         head: names
         for head, kept in heads.items()
-        if (names := tuple(name for name in parameters_of(kept) if name in _SCALARS))
+        if (names := tuple(name for name in parameters_of(kept) if name in SCALARS))
     }
     model = ModelSpec(
         bands=mel.bands,
@@ -243,9 +239,6 @@ def _check_together(recipe: Recipe) -> None:
         nnx.eval_shape(lambda: models.create(recipe.model, 0))
     except ValueError as error:
         raise UserError(f"config: {error}") from error
-
-
-_SCALARS = ("time_stretch", "pitch_shift", "gain")
 
 
 def load(workdir: Path) -> Recipe:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from loev_jax import frontend
 from loev_jax.augment import filters
 from loev_jax.augment.parameters import Parameters
+from loev_jax.augment.spectral import Equalizer, Filter, peaks
 
 
 def span(spec: frontend.LogMel, longest_window: float) -> int:
@@ -59,7 +60,8 @@ def log_mel(
     Args:
         spec: the front end's settings.
         audio: [batch, samples] f32, `samples >= source_samples(...)`.
-        parameters: what to apply, each [batch] (see `loev_jax.augment.parameters`).
+        parameters: `time_stretch`, `pitch_shift`, `gain` and those of the filter and the equaliser
+            (see `loev_jax.augment.spectral`), each [batch]. What is left out is not applied.
         frames: number of frames of each view (static).
         window_scale: [batch] factors of the window's length, or None for the plain window.
         longest_window: greatest value of `window_scale` (static).
@@ -69,8 +71,9 @@ def log_mel(
     """
     batch = audio.shape[0]
     length = span(spec, longest_window)
-    rate = jnp.exp2(parameters["time_stretch"])[:, None]
-    ratio = jnp.exp2(parameters["pitch_shift"] / 12.0)[:, None]
+    none = jnp.zeros(batch, jnp.float32)
+    rate = jnp.exp2(parameters.get("time_stretch", none))[:, None]
+    ratio = jnp.exp2(parameters.get("pitch_shift", none) / 12.0)[:, None]
 
     times = jnp.arange(frames, dtype=jnp.float32)[None] * spec.hop
     starts = jnp.round(times * rate).astype(jnp.int32)
@@ -80,15 +83,20 @@ def log_mel(
     cut = frontend.slice_frames(audio, starts, length) * window[:, None, :]
     power = frontend.power_spectrum(cut, spec.n_fft)
 
-    bins = jnp.asarray(spec.frequencies)
-    landed = bins[None] * ratio
-    response = filters.power_response(
-        landed,
-        parameters["filter_kind"],
-        parameters["filter_frequency"],
-        parameters["filter_bandwidth"],
-    )
-    curve = response * jnp.power(10.0, parameters["gain"] / 10.0)[:, None]
+    curve = _curve(parameters, jnp.asarray(spec.frequencies)[None] * ratio)
     edges = jnp.asarray(spec.mel_edges)[None] / ratio
     filterbank = frontend.triangles(edges, spec.frequencies) * curve[:, :, None]
     return frontend.compress(frontend.mel_power(power, filterbank), spec.scale)
+
+
+def _curve(parameters: Parameters, frequencies_hz: jax.Array) -> jax.Array:
+    """The power gain of filter, equaliser and gain at [batch, bins] frequencies."""
+    curve = jnp.ones_like(frequencies_hz)
+    if "filter_kind" in parameters:
+        kind, frequency, bandwidth = (parameters[name] for name in Filter.PARAMETERS)
+        curve = filters.power_response(frequencies_hz, kind, frequency, bandwidth)
+    if Equalizer.PARAMETERS[0] in parameters:
+        curve = curve * filters.equalizer_response(frequencies_hz, *peaks(parameters))
+    if "gain" in parameters:
+        curve = curve * jnp.power(10.0, parameters["gain"] / 10.0)[:, None]
+    return curve

@@ -7,15 +7,17 @@ sends windows long enough for the fastest view, `Views.window_samples` samples o
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from loev_jax import frontend
-from loev_jax.augment import analysis, waveform
-from loev_jax.augment.parameters import Augmentations, Parameters, independent, leave_one_out
+from loev_jax.augment import analysis
+from loev_jax.augment.augmentations import Augmentations
+from loev_jax.augment.chain import LogMelChain
+from loev_jax.augment.composition import batched_draw
+from loev_jax.augment.parameters import Parameters, independent, leave_one_out
 
 FULL_SCALE = 32768.0
 
@@ -73,18 +75,20 @@ class Views:
         return self.frontend.frames(round(self.seconds * self.frontend.sample_rate))
 
     @property
+    def chain(self) -> LogMelChain:
+        """What makes a log-mel of a view's source."""
+        return LogMelChain(
+            self.augmentations.transforms,
+            self.frames,
+            self.frontend,
+            self.domain,
+            self.window_scale[1] if self.domain == "analysis" else 1.0,
+        )
+
+    @property
     def source_samples(self) -> int:
         """Samples of source that one view may read."""
-        if self.domain == "analysis":
-            return analysis.source_samples(
-                self.frontend, self.frames, self.augmentations.fastest, self.window_scale[1]
-            )
-        return waveform.source_samples(
-            self.frontend.samples(self.frames),
-            max_log2_rate=math.log2(self.augmentations.fastest),
-            max_semitones=self.augmentations.widest_shift,
-            sample_rate=self.frontend.sample_rate,
-        )
+        return self.chain.source_samples
 
     @property
     def window_samples(self) -> int:
@@ -117,19 +121,20 @@ def draw(views: Views, key: jax.Array, example: jax.Array) -> Parameters:
         Each parameter [clips, views], and two more that no augmentation owns: `crop` (start in
         the window, samples) and `window_scale` (factor of the window's length).
     """
+    spec, shared = views.augmentations, views.augmentations.shared
 
-    def one(number: jax.Array) -> Parameters:
-        augment_key, crop_key, scale_key = jax.random.split(jax.random.fold_in(key, number), 3)
+    def one(key: jax.Array) -> Parameters:
+        augment_key, crop_key, scale_key = jax.random.split(key, 3)
         if views.construction == "independent":
-            drawn = independent(views.augmentations, augment_key, views.number)
+            drawn = independent(spec, augment_key, views.number, shared)
         else:
-            drawn = leave_one_out(views.augmentations, augment_key, views.kept)
+            drawn = leave_one_out(spec, augment_key, views.kept, shared)
         # Only the analysis domain has a window to scale: elsewhere 1 is what is applied.
         low, high = views.window_scale if views.domain == "analysis" else (1.0, 1.0)
         scale = jax.random.uniform(scale_key, (views.number,), jnp.float32, low, high)
         return drawn | {"crop": _offsets(views, crop_key), "window_scale": scale}
 
-    return jax.vmap(one)(example)
+    return batched_draw(one, key, example)
 
 
 def render(views: Views, audio: jax.Array, parameters: Parameters) -> jax.Array:
@@ -151,27 +156,15 @@ def render(views: Views, audio: jax.Array, parameters: Parameters) -> jax.Array:
     clips = audio.shape[0]
     length = views.source_samples
 
-    def crop(window: jax.Array, starts: jax.Array) -> jax.Array:
-        return jax.vmap(lambda at: jax.lax.dynamic_slice(window, (at,), (length,)))(starts)
+    def crop(window: jax.Array, start: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(window, (start,), (length,))
 
-    cut = jax.vmap(crop)(audio, parameters["crop"]).reshape(clips * views.number, length)
-    source = cut.astype(jnp.float32) / FULL_SCALE
-    flat = {name: value.reshape(-1) for name, value in parameters.items()}
-    if views.domain == "analysis":
-        mels = analysis.log_mel(
-            views.frontend, source, flat, views.frames, flat["window_scale"], views.window_scale[1]
-        )
-    else:
-        moved = waveform.apply(
-            source,
-            flat,
-            views.frontend.samples(views.frames),
-            views.frontend.sample_rate,
-            max_log2_rate=math.log2(views.augmentations.fastest),
-            max_semitones=views.augmentations.widest_shift,
-        )
-        mels = frontend.log_mel(views.frontend, moved)
-    return mels.reshape(clips, views.number, *mels.shape[1:])
+    # Views first: neighbouring rows, which mixing pairs, are then different clips.
+    cut = jax.vmap(lambda starts: jax.vmap(crop)(audio, starts), in_axes=1)(parameters["crop"])
+    source = cut.reshape(views.number * clips, length).astype(jnp.float32) / FULL_SCALE
+    flat = {name: value.T.reshape(-1) for name, value in parameters.items()}
+    mels = views.chain.apply(source, flat)
+    return jnp.moveaxis(mels.reshape(views.number, clips, *mels.shape[1:]), 0, 1)
 
 
 def make(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ MAX_SEMITONES = 4.0
 SAMPLE_RATE = 16_000
 
 __all__ = [
-    "apply",
+    "equalize",
     "filter",
     "gain",
     "pitch_shift",
@@ -82,14 +82,63 @@ def _filter(
     sample_rate: int,
 ) -> jax.Array:
     """`filter` of the whole batch at once."""
+
+    def response(frequencies: jax.Array) -> jax.Array:
+        return filters.power_response(frequencies, kind, log2_frequency, bandwidth)
+
+    return _zero_phase(audio, response, sample_rate)
+
+
+def _zero_phase(
+    audio: jax.Array, power_response: Callable[[jax.Array], jax.Array], sample_rate: int
+) -> jax.Array:
+    """Filters audio [batch, samples] with a power response [bins] → [batch, bins]."""
     # 64 ms to either side hold the response of a 75 Hz low-pass to within -100 dB.
     reach = stretch.frame_samples(sample_rate)
     frequencies = jnp.arange(2 * reach + 1, dtype=jnp.float32) * (sample_rate / (4 * reach))
-    power = filters.power_response(frequencies, kind, log2_frequency, bandwidth)
+    power = power_response(frequencies)
     # The floor, -120 dB, keeps the root's gradient finite where the response is zero.
     # A cut at either end would ring in a high-pass and fade in a low-pass; a mirror does neither.
     mirrored = jnp.pad(audio, ((0, 0), (reach, reach)), mode="reflect")
     return filters.zero_phase(mirrored, jnp.sqrt(power + 1e-12), reach)[:, reach:-reach]
+
+
+def equalize(
+    audio: jax.Array,
+    gains_db: jax.Array,
+    log2_frequencies: jax.Array,
+    bandwidths: jax.Array,
+    sample_rate: int,
+) -> jax.Array:
+    """Raises and lowers parts of the spectrum with no delay (zero phase).
+
+    Args:
+        audio: [batch, samples] f32; it is mirrored at its ends.
+        gains_db: [batch, peaks] in dB.
+        log2_frequencies: [batch, peaks] log2 of the centres in Hz.
+        bandwidths: [batch, peaks] in octaves.
+        sample_rate: in Hz (static).
+
+    Returns:
+        [batch, samples] f32.
+
+    Raises:
+        ValueError: a shape is wrong or, outside jit, a value is not finite.
+    """
+    for name, value in (("gains_db", gains_db), ("log2_frequencies", log2_frequencies),
+                        ("bandwidths", bandwidths)):  # fmt: skip
+        if jnp.ndim(value) != 2:
+            raise ValueError(f"{name} must be [batch, peaks]; its shape is {jnp.shape(value)}")
+        for peak in range(value.shape[1]):
+            check(audio, **{name: value[:, peak]})
+
+    def work(audio: jax.Array, *peaks: jax.Array) -> jax.Array:
+        def response(frequencies: jax.Array) -> jax.Array:
+            return filters.equalizer_response(frequencies, *peaks)
+
+        return _zero_phase(audio, response, sample_rate)
+
+    return in_small_batches(work, audio, gains_db, log2_frequencies, bandwidths)
 
 
 def source_samples(
@@ -243,50 +292,3 @@ def pitch_shift(
         max_semitones=max_semitones,
         sample_rate=sample_rate,
     )
-
-
-def apply(
-    audio: jax.Array,
-    parameters: Mapping[str, jax.Array],
-    samples: int,
-    sample_rate: int,
-    *,
-    max_log2_rate: float = MAX_LOG2_RATE,
-    max_semitones: float = MAX_SEMITONES,
-) -> jax.Array:
-    """The whole chain: stretch and shift, then filter, then gain.
-
-    Args:
-        audio: [batch, source] f32, at least `source_samples(samples, ...)` long.
-        parameters: `time_stretch` (log2 rate), `pitch_shift` (semitones), `gain` (dB),
-            `filter_kind`, `filter_frequency` (log2 Hz) and `filter_bandwidth`, each [batch]; 0 is
-            "not applied". Others are ignored.
-        samples: length of the view (static).
-        sample_rate: in Hz (static).
-        max_log2_rate: greatest `time_stretch` (static).
-        max_semitones: greatest `pitch_shift`, up or down (static).
-
-    Returns:
-        [batch, samples] f32.
-
-    Raises:
-        ValueError: a shape is wrong, the source is too short or, outside jit, a value is not
-            finite.
-    """
-    moved = stretch_and_shift(
-        audio,
-        parameters["time_stretch"],
-        parameters["pitch_shift"],
-        samples,
-        max_log2_rate=max_log2_rate,
-        max_semitones=max_semitones,
-        sample_rate=sample_rate,
-    )
-    filtered = filter(
-        moved,
-        parameters["filter_kind"],
-        parameters["filter_frequency"],
-        parameters["filter_bandwidth"],
-        sample_rate,
-    )
-    return gain(filtered, parameters["gain"])

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from loev_jax.augment import analysis
-from loev_jax.augment.parameters import Augmentations, Range
+from loev_jax.augment.augmentations import Augmentations
+from loev_jax.augment.spectral import PitchShift, TimeStretch
 from loev_jax.augment.views import Views
 from loev_jax.data import records
 
@@ -26,7 +27,7 @@ DIFFERENCES = ("time_stretch", "pitch_shift")
 """The parameters in which the views of a pair differ."""
 
 DEFAULT_RANGES = Augmentations(
-    time_stretch=Range(math.log2(0.8), math.log2(1.25)), pitch_shift=Range(-4.0, 4.0)
+    time_stretch=TimeStretch(math.log2(0.8), math.log2(1.25)), pitch_shift=PitchShift(-4.0, 4.0)
 )
 """Drawn from where a recipe does not stretch or shift, so that every recipe can be compared."""
 
@@ -88,7 +89,7 @@ def draw(augmentations: Augmentations, seed: int, clips: np.ndarray) -> dict[str
     def one(number: jax.Array) -> dict[str, jax.Array]:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), 3)
         values = {
-            name: getattr(drawn, name).draw(key)
+            name: getattr(drawn, name).value(key)
             for name, key in zip(DIFFERENCES, keys, strict=False)
         }
         return values | {"place": jax.random.uniform(keys[2], ())}

@@ -17,7 +17,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from loev_jax import frontend
 from loev_jax.augment import analysis
-from loev_jax.augment.parameters import PARAMETER_NAMES
 from loev_jax.augment.views import FULL_SCALE, Views
 from loev_jax.data import records
 from loev_jax.data.progress import Progress
@@ -156,8 +155,7 @@ class Embedder:
         front = self._views.frontend
         plain = batch["segments"].reshape(number * segments, samples)
         mels = frontend.log_mel(front, plain.astype(jnp.float32) / FULL_SCALE)
-        moved = {name: jnp.zeros(number) for name in PARAMETER_NAMES}
-        moved |= {name: batch[name] for name in clips.DIFFERENCES}
+        moved = {name: batch[name] for name in clips.DIFFERENCES}
         source = batch["source"].astype(jnp.float32) / FULL_SCALE
         other = analysis.log_mel(front, source, moved, self._views.frames)
         views = jnp.concatenate([mels, other])

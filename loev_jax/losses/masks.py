@@ -14,7 +14,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from loev_jax.augment.parameters import PARAMETERS_OF, Parameters
+from loev_jax.augment.augmentations import PARAMETERS_OF
+from loev_jax.augment.parameters import Parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,33 @@ class Tolerance:
     filter_kind: float = 0.5
     filter_frequency: float = 0.1
     filter_bandwidth: float = 0.1
+    equalizer_gain_1: float = 0.5
+    equalizer_gain_2: float = 0.5
+    equalizer_gain_3: float = 0.5
+    equalizer_frequency_1: float = 0.1
+    equalizer_frequency_2: float = 0.1
+    equalizer_frequency_3: float = 0.1
+    equalizer_bandwidth_1: float = 0.1
+    equalizer_bandwidth_2: float = 0.1
+    equalizer_bandwidth_3: float = 0.1
+    reverse: float = 0.5
+    mix: float = 0.02
+    polarity: float = 0.5
+    clipping: float = 0.5
+    bit_crush: float = 0.25
+    delay: float = 0.02
+    delay_time: float = 0.005
+    delay_feedback: float = 0.02
+    reverb: float = 0.02
+    reverb_decay: float = 0.05
+    noise: float = 0.5
+    noise_snr: float = 0.5
+    noise_decay: float = 0.1
+    mixup: float = 0.02
+    time_mask: float = 0.02
+    time_mask_start: float = 0.02
+    frequency_mask: float = 0.02
+    frequency_mask_start: float = 0.02
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -35,8 +63,12 @@ class Tolerance:
 
 
 def parameters_of(augmentations: Sequence[str]) -> tuple[str, ...]:
-    """Names of all parameters of some augmentations."""
-    return tuple(name for augmentation in augmentations for name in PARAMETERS_OF[augmentation])
+    """Names of the parameters that tell some augmentations of two views apart.
+
+    Seeds do not: two rooms of one decay differ by chance alone.
+    """
+    names = (name for augmentation in augmentations for name in PARAMETERS_OF[augmentation])
+    return tuple(name for name in names if not name.endswith("_seed"))
 
 
 def same_clip(rows: jax.Array, columns: jax.Array) -> jax.Array:

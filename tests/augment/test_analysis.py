@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from loev_jax import frontend
 from loev_jax.augment import analysis
-from loev_jax.augment.parameters import PARAMETER_NAMES
+from loev_jax.augment.augmentations import PARAMETER_NAMES
 
 SPEC = frontend.LogMel(n_fft=1024, window=704, hop=320, bands=96, fmin=30.0, fmax=6000.0)
 FRAMES, RATE = 120, SPEC.sample_rate

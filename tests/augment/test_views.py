@@ -5,17 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from loev_jax.augment import views
-from loev_jax.augment.parameters import Augmentations, Filters, Range
+from loev_jax.augment import Augmentations, Filter, Gain, PitchShift, TimeStretch, views
 from loev_jax.frontend import LogMel
 
 VIEWS = views.Views(
     frontend=LogMel(n_fft=512, window=400, hop=200, bands=32, fmax=6000.0),
     augmentations=Augmentations(
-        time_stretch=Range(-0.3, 0.3),
-        pitch_shift=Range(-3.0, 3.0),
-        gain=Range(-10.0, 5.0),
-        filter=Filters(),
+        time_stretch=TimeStretch(-0.3, 0.3),
+        pitch_shift=PitchShift(-3.0, 3.0),
+        gain=Gain(-10.0, 5.0),
+        filter=Filter(),
     ),
     kept=(("time_stretch",), ("pitch_shift",)),
     seconds=0.6,

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loev_jax.augment.parameters import Augmentations, Range
+from loev_jax.augment import Augmentations, Gain, PitchShift, TimeStretch
 from loev_jax.augment.views import Views
 from loev_jax.evaluate import clips
 from loev_jax.frontend import LogMel
 
-AUGMENTATIONS = Augmentations(time_stretch=Range(-0.3, 0.3), pitch_shift=Range(-3, 3, step=1.0))
+AUGMENTATIONS = Augmentations(
+    time_stretch=TimeStretch(-0.3, 0.3), pitch_shift=PitchShift(-3, 3, step=1.0)
+)
 VIEWS = Views(LogMel(), AUGMENTATIONS, seconds=0.5)
 
 
@@ -54,7 +56,7 @@ def test_draws_depend_on_seed_and_number_alone():
 
 def test_draws_fill_the_recipes_ranges_whatever_its_probability():
     rare = dataclasses.replace(
-        AUGMENTATIONS, time_stretch=Range(-0.3, 0.3, probability=0.01), gain=Range(-10, 10)
+        AUGMENTATIONS, time_stretch=TimeStretch(-0.3, 0.3, probability=0.01), gain=Gain(-10, 10)
     )
     drawn = clips.draw(rare, 0, np.arange(2000))
     assert set(drawn) == {"time_stretch", "pitch_shift", "place"}

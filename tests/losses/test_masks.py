@@ -1,17 +1,20 @@
+import dataclasses
+
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import given
 
-from loev_jax.augment import parameters
+from loev_jax import augment
+from loev_jax.augment.augmentations import PARAMETER_NAMES
 from loev_jax.losses import masks
 
-AUGMENTATIONS = parameters.Augmentations(
-    time_stretch=parameters.Range(-0.3, 0.3),
-    pitch_shift=parameters.Range(-4.0, 4.0, step=1.0),
-    gain=parameters.Range(-15.0, 5.0),
-    filter=parameters.Filters(),
+AUGMENTATIONS = augment.Augmentations(
+    time_stretch=augment.TimeStretch(-0.3, 0.3),
+    pitch_shift=augment.PitchShift(-4.0, 4.0, step=1.0),
+    gain=augment.Gain(-15.0, 5.0),
+    filter=augment.Filter(),
 )
 KEPT = (("time_stretch",), ("pitch_shift", "filter"))
 
@@ -33,7 +36,7 @@ def test_unaugmented_needs_both_rows_at_zero():
 
 def test_leave_one_out_views_give_every_head_positives_and_same_clip_negatives():
     """The defect of two independent views (method, section 3): variant heads are inert."""
-    draw = jax.vmap(lambda key: parameters.leave_one_out(AUGMENTATIONS, key, KEPT))
+    draw = jax.vmap(lambda key: augment.leave_one_out(AUGMENTATIONS, key, KEPT))
     drawn = draw(jax.random.split(jax.random.key(0), 200))
     for head, kept in enumerate(KEPT):
         names = masks.parameters_of(kept)
@@ -53,3 +56,9 @@ def test_parameters_of_a_set_of_augmentations():
         "filter_frequency",
         "filter_bandwidth",
     )
+
+
+def test_every_parameter_but_seeds_has_a_tolerance():
+    named = {field.name for field in dataclasses.fields(masks.Tolerance)}
+    assert named == {name for name in PARAMETER_NAMES if not name.endswith("_seed")}
+    assert masks.parameters_of(("reverb",)) == ("reverb", "reverb_decay")
