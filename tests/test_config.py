@@ -65,7 +65,7 @@ def test_a_head_may_keep_several_augmentations():
         ({"views": {"window_scale": (1.0,)}}, "config.views.window_scale"),
         ({"frontend": {"window": 4096}}, "config.frontend: window=4096"),
         ({"augment": {"gain": {"low": 2.0, "high": 1.0}}}, "config.augment.gain: low=2.0"),
-        ({"augment": {"gain": {"low": 2.0}}}, "config.augment.gain"),
+        ({"augment": {"gain": {"low": 9.0}}}, "config.augment.gain: low=9.0 exceeds high=5.0"),
         ({"heads": {"x": "chorus"}}, "config.heads.x: 'chorus' is no augmentation"),
         ({"augment": {"noise": {"snr": {"low": 9.0}}}}, "config.augment.noise.snr"),
         ({"augment": {"shared": ("noise",)}}, "'noise' in one_of or shared is never applied"),
