@@ -6,6 +6,7 @@ They come with the extra `benchmark` (librosa is there anyway) and are imported 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 from collections.abc import Callable, Mapping
 
@@ -74,18 +75,30 @@ class Peer:
         return np.asarray(moved, np.float32)
 
 
-def _librosa(audio: np.ndarray, rate: float, semitones: float, sample_rate: int) -> np.ndarray:
+def _librosa(
+    audio: np.ndarray, rate: float, semitones: float, sample_rate: int, n_fft: int = 2048
+) -> np.ndarray:
     import librosa
 
-    stretched = librosa.effects.time_stretch(audio, rate=rate)
-    return librosa.effects.pitch_shift(stretched, sr=sample_rate, n_steps=semitones)
+    stretched = librosa.effects.time_stretch(audio, rate=rate, n_fft=n_fft)
+    return librosa.effects.pitch_shift(stretched, sr=sample_rate, n_steps=semitones, n_fft=n_fft)
 
 
-def _pedalboard(audio: np.ndarray, rate: float, semitones: float, sample_rate: int) -> np.ndarray:
+def _pedalboard(
+    audio: np.ndarray,
+    rate: float,
+    semitones: float,
+    sample_rate: int,
+    preserve_formants: bool = False,
+) -> np.ndarray:
     import pedalboard
 
     return pedalboard.time_stretch(
-        audio[None], sample_rate, stretch_factor=rate, pitch_shift_in_semitones=semitones
+        audio[None],
+        sample_rate,
+        stretch_factor=rate,
+        pitch_shift_in_semitones=semitones,
+        preserve_formants=preserve_formants,
     )[0]
 
 
@@ -108,4 +121,18 @@ PEERS: Mapping[str, Peer] = {
         "python-stretch", "python_stretch", "Signalsmith Stretch", _python_stretch
     ),
 }
-"""By the name that tables and plots give them."""
+"""By the name that tables and plots give them.
+
+All shift the whole spectrum, formants too, as the transposition of an instrument does: of the three
+only pedalboard offers to keep them. All else is at its default.
+"""
+
+VARIANTS: Mapping[str, Peer] = {
+    "librosa, n_fft=1024": dataclasses.replace(
+        PEERS["librosa"], function=functools.partial(_librosa, n_fft=1024)
+    ),
+    "pedalboard, formants kept": dataclasses.replace(
+        PEERS["pedalboard"], function=functools.partial(_pedalboard, preserve_formants=True)
+    ),
+}
+"""Other settings of the same: frames of 64 ms at 16 kHz, and pedalboard's own default."""
