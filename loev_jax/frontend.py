@@ -7,6 +7,7 @@ t covers samples `t * hop` to `t * hop + window`. Everything is computed in f32.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -123,10 +124,70 @@ def slice_frames(audio: jax.Array, starts: jax.Array, length: int) -> jax.Array:
     return jax.vmap(one)(audio, starts)
 
 
+def hop_frames(audio: jax.Array, length: int, hop: int, frames: int) -> jax.Array:
+    """Cuts frames of `length` samples at a constant `hop`, by reshaping, not by slicing.
+
+    Args:
+        audio: [batch, samples], at least as many as the frames cover.
+        length: of a frame, in samples (static).
+        hop: from one frame to the next, in samples (static).
+        frames: their number (static, or a symbolic dimension of `jax.export`).
+
+    Returns:
+        [batch, frames, length].
+    """
+    hops = -(-length // hop)
+    needed = audio[:, : (frames - 1) * hop + length]
+    whole = jnp.pad(needed, ((0, 0), (0, hops * hop - length)))
+    blocks = whole.reshape(audio.shape[0], frames + hops - 1, hop)
+    parts = [blocks[:, at : at + frames, : min(hop, length - at * hop)] for at in range(hops)]
+    return jnp.concatenate(parts, axis=-1)
+
+
 def power_spectrum(frames: jax.Array, n_fft: int) -> jax.Array:
-    """Squared magnitudes of the Fourier transform, [..., samples] → [..., n_fft // 2 + 1]."""
+    """Squared magnitudes of the Fourier transform, by whichever way suits the platform.
+
+    Args:
+        frames: [..., samples] f32, at most `n_fft` samples.
+        n_fft: points of the transform (static).
+
+    Returns:
+        [..., n_fft // 2 + 1] f32.
+    """
+    return jax.lax.platform_dependent(
+        frames,
+        tpu=functools.partial(power_by_matmul, n_fft=n_fft),
+        default=functools.partial(power_by_fft, n_fft=n_fft),
+    )
+
+
+def power_by_fft(frames: jax.Array, n_fft: int) -> jax.Array:
+    """`power_spectrum` where an FFT is fast."""
     spectrum = jnp.fft.rfft(frames, n=n_fft)
     return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+
+
+def power_by_matmul(frames: jax.Array, n_fft: int) -> jax.Array:
+    """`power_spectrum` as two products of matrices, the discrete Fourier transform by definition.
+
+    About the middle of a frame its even part alone has cosines and its odd part alone has sines,
+    so each product has half the frame's length; where time 0 lies is of no account to a power.
+
+    In three bf16 passes (`Precision.HIGH`) the empty bands beside a full-scale tone would be wrong
+    by 3e-3 in log10; in six they are right to 1e-4, as those of an FFT.
+    """
+    length = frames.shape[-1] + frames.shape[-1] % 2
+    if length > frames.shape[-1]:
+        frames = jnp.pad(frames, [(0, 0)] * (frames.ndim - 1) + [(0, 1)])
+    half = length // 2
+    before, after = jnp.flip(frames[..., :half], axis=-1), frames[..., half:]
+    # Sample n of a half is n + 1/2 from the middle. In whole steps of the period, so exactly.
+    steps = np.outer(2 * np.arange(half) + 1, np.arange(n_fft // 2 + 1)) % (2 * n_fft)
+    angles = np.pi * steps / n_fft
+    cosines, sines = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    even = jnp.matmul(after + before, cosines, precision=jax.lax.Precision.HIGHEST)
+    odd = jnp.matmul(after - before, sines, precision=jax.lax.Precision.HIGHEST)
+    return jnp.square(even) + jnp.square(odd)
 
 
 def mel_power(power: jax.Array, filterbank: jax.Array) -> jax.Array:
@@ -160,9 +221,8 @@ def log_mel(spec: LogMel, audio: jax.Array) -> jax.Array:
         raise ValueError(f"audio {audio.shape} must be [batch, samples >= window={spec.window}]")
     batch, samples = audio.shape
     frames = spec.frames(samples)
-    starts = jnp.broadcast_to(jnp.arange(frames) * spec.hop, (batch, frames))
     window = hann(spec.window, jnp.full((1, 1), spec.window, jnp.float32))
-    cut = slice_frames(audio.astype(jnp.float32), starts, spec.window) * window
+    cut = hop_frames(audio.astype(jnp.float32), spec.window, spec.hop, frames) * window
     filterbank = triangles(jnp.asarray(spec.mel_edges), spec.frequencies)
     mel = mel_power(power_spectrum(cut, spec.n_fft).reshape(batch * frames, -1), filterbank)
     return compress(mel, spec.scale).reshape(batch, frames, spec.bands)

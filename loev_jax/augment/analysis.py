@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from loev_jax import frontend
 from loev_jax.augment import filters
+from loev_jax.augment import frames as frames_at
 from loev_jax.augment.parameters import Parameters
 from loev_jax.augment.spectral import Equalizer, Filter, peaks
 
@@ -78,10 +79,9 @@ def log_mel(
     times = jnp.arange(frames, dtype=jnp.float32)[None] * spec.hop
     starts = jnp.round(times * rate).astype(jnp.int32)
     width = jnp.full((batch,), 1.0) if window_scale is None else window_scale
-    # `hann` keeps the energy of its full span; the plain window's energy is what we want.
-    window = frontend.hann(length, width * spec.window) * math.sqrt(spec.window / length)
-    cut = frontend.slice_frames(audio, starts, length) * window[:, None, :]
-    power = frontend.power_spectrum(cut, spec.n_fft)
+    power = frames_at.power(
+        audio, starts, width * spec.window, length=length, plain=spec.window, n_fft=spec.n_fft
+    )
 
     curve = _curve(parameters, jnp.asarray(spec.frequencies)[None] * ratio)
     edges = jnp.asarray(spec.mel_edges)[None] / ratio

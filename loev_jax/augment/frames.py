@@ -1,0 +1,101 @@
+"""Power spectra of frames that start anywhere: what a stretch in the analysis domain asks for.
+
+One interface, `power`, and two ways. CPU and GPU slice the frames and transform them by FFT. A TPU
+takes microseconds for every slice at an uneven start, so there the signal is laid out in
+overlapping rows, each frame picks the row that contains it by a matrix product, and the window
+moves to where the frame lies in its row: a power spectrum does not depend on where in the
+transform its signal is. Both are exact.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from loev_jax import frontend
+
+LANES = 128
+"""A TPU pads the last axis of an array to a multiple of this."""
+
+
+def power(
+    audio: jax.Array, starts: jax.Array, width: jax.Array, *, length: int, plain: int, n_fft: int
+) -> jax.Array:
+    """Power spectra of frames under Hann windows centred in them.
+
+    Args:
+        audio: [batch, samples] f32.
+        starts: [batch, frames] int32, in samples; each frame must lie within the signal.
+        width: [batch] of the windows, in samples, at most `length`.
+        length: of a frame, in samples (static).
+        plain: width of the window whose energy all windows have, in samples (static).
+        n_fft: points of the Fourier transform, at least `length` (static).
+
+    Returns:
+        [batch, frames, n_fft // 2 + 1] f32.
+    """
+    return jax.lax.platform_dependent(
+        audio,
+        starts,
+        width,
+        tpu=functools.partial(power_by_rows, length=length, plain=plain, n_fft=n_fft),
+        default=functools.partial(power_by_slices, length=length, plain=plain, n_fft=n_fft),
+    )
+
+
+def power_by_slices(
+    audio: jax.Array, starts: jax.Array, width: jax.Array, *, length: int, plain: int, n_fft: int
+) -> jax.Array:
+    """`power` where slices are cheap."""
+    # `hann` keeps the energy of its full span; the plain window's energy is what we want.
+    window = frontend.hann(length, width) * math.sqrt(plain / length)
+    cut = frontend.slice_frames(audio, starts, length) * window[:, None, :]
+    return frontend.power_by_fft(cut, n_fft)
+
+
+def power_by_rows(
+    audio: jax.Array, starts: jax.Array, width: jax.Array, *, length: int, plain: int, n_fft: int
+) -> jax.Array:
+    """`power` in products of matrices, without a slice or a gather at a traced start."""
+    samples = audio.shape[1]
+    row, hop = _rows(samples, length, n_fft)
+    number = 1 + (samples - length) // hop
+    # The last rows may reach beyond the signal; the frames in them do not.
+    rows = frontend.hop_frames(jnp.pad(audio, ((0, 0), (0, row - length))), row, hop, number)
+    nearest = starts // hop
+    chosen = nearest[..., None] == jnp.arange(number)[None, None]
+    # Each row of the left matrix has a single 1, so at this precision the product copies.
+    cut = jnp.matmul(chosen.astype(jnp.float32), rows, precision=jax.lax.Precision.HIGHEST)
+    window = _moved_hann(row, starts - nearest * hop + length / 2, width)
+    return frontend.power_by_matmul(cut * window * jnp.sqrt(plain / width)[:, None, None], n_fft)
+
+
+def _rows(samples: int, length: int, n_fft: int) -> tuple[int, int]:
+    """Length and hop of overlapping rows such that each frame lies in one: those of least work.
+
+    Long rows overlap less, so there are fewer to choose from, but each takes a longer transform.
+    """
+
+    def work(row: int) -> int:
+        return row * (n_fft // 2 + 1 + samples // (row - length + 1))
+
+    shortest = LANES * math.ceil(length / LANES)
+    row = min(range(shortest, 3 * shortest + 1, LANES), key=work)
+    return row, row - length + 1
+
+
+def _moved_hann(span: int, centre: jax.Array, width: jax.Array) -> jax.Array:
+    """Hann windows with a peak of 1 and any centre, [batch, frames] → [batch, frames, span].
+
+    cos(a - b) = cos a cos b + sin a sin b: cosines for each sample and for each frame suffice.
+    """
+    middle = span / 2
+    offset = jnp.arange(span, dtype=jnp.float32) - middle
+    along = (2 * jnp.pi * offset[None] / width[:, None])[:, None, :]
+    across = (2 * jnp.pi * (centre - middle) / width[:, None])[..., None]
+    cosine = jnp.cos(along) * jnp.cos(across) + jnp.sin(along) * jnp.sin(across)
+    distance = jnp.abs(offset[None, None] - (centre - middle)[..., None])
+    return jnp.where(distance <= width[:, None, None] / 2, 0.5 + 0.5 * cosine, 0.0)
