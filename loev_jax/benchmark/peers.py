@@ -17,6 +17,11 @@ from loev_jax.errors import UserError
 EXTRA = "benchmark"
 
 
+def installed(module: str) -> bool:
+    """Whether Python finds that module."""
+    return importlib.util.find_spec(module) is not None
+
+
 def require(package: str, module: str) -> None:
     """Does nothing if `module` can be imported.
 
@@ -27,7 +32,7 @@ def require(package: str, module: str) -> None:
     Raises:
         UserError: it cannot; the message says which extra to install.
     """
-    if importlib.util.find_spec(module) is None:
+    if not installed(module):
         raise UserError(
             f"{package} is not installed: pip install 'loev_jax[{EXTRA}]', or run `make bench`"
         )
@@ -51,7 +56,7 @@ class Peer:
 
     def available(self) -> bool:
         """Whether it is installed."""
-        return importlib.util.find_spec(self.module) is not None
+        return installed(self.module)
 
     def stretch_and_shift(
         self, audio: np.ndarray, rate: float, semitones: float, sample_rate: int

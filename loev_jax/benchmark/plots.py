@@ -9,6 +9,7 @@ from typing import Any
 
 from loev_jax.benchmark import methods
 from loev_jax.benchmark.peers import VARIANTS
+from loev_jax.benchmark.speed_peers import LIBRARIES
 
 _OURS = {methods.ANALYSIS: "C0", methods.WAVEFORM: "C2"}
 _OTHERS = ("C1", "C3", "C4", "C5")
@@ -21,11 +22,7 @@ def fidelity(result: Mapping[str, Any], path: Path) -> None:
         result: of `loev_jax.benchmark.fidelity.run`.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(11, 7.5)
     axes = figure.subplots(2, 2, sharey="row")
     titles = {"scores": "scores, rendered anew", "tones": "tones, in closed form"}
     labels = {"rate": "rate", "semitones": "semitones"}
@@ -41,6 +38,41 @@ def fidelity(result: Mapping[str, Any], path: Path) -> None:
             panel.spines[["top", "right"]].set_visible(False)
         axes[row][0].set_ylabel("correlation of log-mels with the truth")
     axes[0][0].legend(fontsize=8)
+    _save(figure, path)
+
+
+def speed(result: Mapping[str, Any], path: Path) -> None:
+    """Draws milliseconds per view, a bar for each method, ours in blue.
+
+    Args:
+        result: of `loev_jax.benchmark.speed.run`.
+        path: of the PNG.
+    """
+    stated = str(result["stated"])
+    rows = {name: values[stated] for name, values in result["milliseconds"].items()}
+    figure = _figure(9, 1.2 + 0.3 * len(rows))
+    panel = figure.subplots()
+    names = list(rows)[::-1]
+    colours = ["C1" if name.startswith(tuple(LIBRARIES)) else "C0" for name in names]
+    bars = panel.barh(names, [rows[name] for name in names], color=colours)
+    panel.bar_label(bars, [f"{rows[name]:.2f}" for name in names], fontsize=8, padding=2)
+    panel.set_xscale("log")
+    panel.margins(x=0.15)
+    panel.set_xlabel(f"milliseconds a view of 3 s, batches of {stated}")
+    panel.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Any, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     figure.savefig(partial, format="png", dpi=110)
     os.replace(partial, path)

@@ -1,0 +1,254 @@
+"""Speed: milliseconds a view, ours beside peers, on the same clips, parameters and cores.
+
+A view is 3 s at 16 kHz; rates are drawn from 0.7..1.3 and shifts from -4..4 semitones, one of each
+a clip. Repetitions go round all methods and batch sizes in turn and medians are reported, so that a
+busy moment of the machine hits all alike. Nothing is timed that needs doing once: compilation,
+imports, the transfer of the clips. Ours use every core through XLA; peers work clip by clip in as
+many processes as there are cores (`loev_jax.benchmark.speed_peers`).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from loev_jax import augment, frontend
+from loev_jax.augment import waveform
+from loev_jax.benchmark import peers, plots, speed_peers, truth
+from loev_jax.benchmark.speed_peers import BOTH, SHIFT, STRETCH, Clips
+from loev_jax.data import processes
+from loev_jax.data.progress import Progress
+
+BATCHES = (8, 32, 128, 256)
+STATED = 32
+"""The batch size whose ratios stand on their own in the result."""
+REPETITIONS = 7
+SEED = 0
+
+PLAIN, ANALYSIS, CHAIN = "plain log-mel", "analysis chain", "waveform chain"
+
+_SPEC = frontend.LogMel()
+_SAMPLES = 48_000
+_SLOWEST, _FASTEST, _SEMITONES = 0.7, 1.3, 4.0
+_WINDOWS = 48  # different clips; larger batches take them again, with other parameters
+
+Timed = Callable[[], object]
+"""Does it once, to the end."""
+
+
+def run(out: Path, quick: bool) -> dict[str, Any]:
+    """Times every method and draws `speed.png`.
+
+    Args:
+        out: an existing directory, for the plot.
+        quick: two views, once.
+
+    Returns:
+        `milliseconds`: by method and batch size, the median per view; `ratios`: how many times
+        longer the first takes than the second, by batch size, and those at the batch size `stated`
+        once more by their names alone; `left_out`: peers that are not installed.
+    """
+    batches, repetitions = ((2,), 1) if quick else (BATCHES, REPETITIONS)
+    stated = min(STATED, max(batches))
+    clips = draw_clips(max(batches), 1 if quick else _WINDOWS)
+    left_out: dict[str, str] = {}
+    wanted: list[tuple[str, str]] = []
+    for name, library in speed_peers.LIBRARIES.items():
+        if peers.installed(library.module):
+            wanted += [(name, operation) for operation in library.operations]
+        else:
+            left_out[name] = f"{library.package} is not installed"
+    timed: dict[tuple[str, int], Timed] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "clips.npz"
+        clips.save(path)
+        with processes.pool(
+            processes.available_cpus(), speed_peers.start, (path, tuple(wanted))
+        ) as pool:
+            for batch in batches:
+                for method, make in OURS.items():
+                    timed[method, batch] = make(clips, batch)
+                for name, operation in wanted:
+                    timed[f"{name} {operation}", batch] = functools.partial(
+                        _theirs, pool, name, operation, batch
+                    )
+            milliseconds = measure(timed, repetitions)
+    ratios = dict(_ratios(milliseconds))
+    result: dict[str, Any] = {
+        "stated": stated,
+        "repetitions": repetitions,
+        **{name: values[str(stated)] for name, values in ratios.items()},
+        "milliseconds": milliseconds,
+        "ratios": ratios,
+        "left_out": left_out,
+    }
+    plots.speed(result, out / "speed.png")
+    return result
+
+
+def draw_clips(count: int, windows: int) -> Clips:
+    """Windows of rendered pieces, each with a rate and a shift.
+
+    Args:
+        count: of clips.
+        windows: of different audio.
+    """
+    needed = max(
+        waveform.source_samples(
+            _SAMPLES, max_log2_rate=math.log2(_FASTEST), max_semitones=_SEMITONES
+        ),
+        *(_log_mel_chain(domain).source_samples for domain in _DOMAINS),
+    )
+    apiece = int(truth.SECONDS * truth.SAMPLE_RATE) // needed
+    audio = [
+        one[: apiece * needed].reshape(apiece, needed)
+        for one in map(truth.render, truth.pieces(-(-windows // apiece), SEED))
+    ]
+    random = np.random.default_rng(SEED)
+    return Clips(
+        audio=np.resize(np.concatenate(audio)[:windows], (count, needed)),
+        rates=random.uniform(_SLOWEST, _FASTEST, count).astype(np.float32),
+        semitones=random.uniform(-_SEMITONES, _SEMITONES, count).astype(np.float32),
+        samples=_SAMPLES,
+        sample_rate=_SPEC.sample_rate,
+    )
+
+
+def measure(
+    timed: Mapping[tuple[str, int], Timed], repetitions: int
+) -> dict[str, dict[str, float]]:
+    """Times everything in turn, again and again.
+
+    Args:
+        timed: what to do, by method and batch size.
+        repetitions: how often, after once that does not count.
+
+    Returns:
+        Median milliseconds per view, by method and batch size.
+    """
+    seconds: dict[tuple[str, int], list[float]] = {key: [] for key in timed}
+    progress = Progress("speed", (repetitions + 1) * len(timed), "runs")
+    for round_ in range(repetitions + 1):
+        for number, (key, once) in enumerate(timed.items()):
+            begin = time.perf_counter()
+            once()
+            if round_ > 0:  # the first compiles
+                seconds[key].append(time.perf_counter() - begin)
+            progress.update(round_ * len(timed) + number + 1)
+    progress.close()
+    milliseconds: dict[str, dict[str, float]] = {}
+    for (method, batch), times in seconds.items():
+        per_view = 1000 * statistics.median(times) / batch
+        milliseconds.setdefault(method, {})[str(batch)] = per_view
+    return milliseconds
+
+
+_DOMAINS: tuple[Literal["analysis", "waveform"], ...] = ("analysis", "waveform")
+
+
+def _log_mel_chain(domain: Literal["analysis", "waveform"]) -> augment.LogMelChain:
+    """Stretch, shift, filter, gain and log-mel."""
+    return augment.log_mel_chain(
+        augment.TimeStretch(math.log2(_SLOWEST), math.log2(_FASTEST)),
+        augment.PitchShift(-_SEMITONES, _SEMITONES),
+        augment.Filter(),
+        augment.Gain(),
+        frames=_SPEC.frames(_SAMPLES),
+        frontend=_SPEC,
+        domain=domain,
+    )
+
+
+def _plain(clips: Clips, batch: int) -> Timed:
+    audio = jnp.asarray(clips.audio[:batch, :_SAMPLES])
+    return _ready(jax.jit(functools.partial(frontend.log_mel, _SPEC)), audio)
+
+
+def _chain(clips: Clips, batch: int, *, domain: Literal["analysis", "waveform"]) -> Timed:
+    chain = _log_mel_chain(domain)
+    given = {
+        "time_stretch": jnp.log2(jnp.asarray(clips.rates[:batch])),
+        "pitch_shift": jnp.asarray(clips.semitones[:batch]),
+    }
+    return _ready(jax.jit(chain.__call__), jax.random.key(SEED), _audio(clips, batch), given)
+
+
+def _moved(clips: Clips, batch: int, *, operation: str) -> Timed:
+    """Audio that is stretched, shifted, or both."""
+    rates, semitones = jnp.asarray(clips.rates[:batch]), jnp.asarray(clips.semitones[:batch])
+    audio = _audio(clips, batch)
+    if operation == STRETCH:
+        stretch = functools.partial(waveform.time_stretch, samples=_SAMPLES)
+        return _ready(jax.jit(stretch), audio, rates)
+    if operation == SHIFT:
+        shift = functools.partial(waveform.pitch_shift, samples=_SAMPLES)
+        return _ready(jax.jit(shift), audio, semitones)
+    both = functools.partial(waveform.stretch_and_shift, samples=_SAMPLES)
+    return _ready(jax.jit(both), audio, jnp.log2(rates), semitones)
+
+
+def _audio(clips: Clips, batch: int) -> jax.Array:
+    return jnp.asarray(clips.audio[:batch])
+
+
+def _ready(function: Callable[..., Any], *arguments: Any) -> Timed:
+    return lambda: jax.block_until_ready(function(*arguments))
+
+
+def _theirs(pool: futures.Executor, name: str, operation: str, batch: int) -> None:
+    """Has every worker do its share of a batch."""
+    workers = min(processes.available_cpus(), batch)
+    bounds = np.linspace(0, batch, workers + 1).round().astype(int).tolist()
+    work = [
+        pool.submit(speed_peers.work, name, operation, first, last)
+        for first, last in itertools.pairwise(bounds)
+    ]
+    for one in work:
+        one.result()
+
+
+OURS: Mapping[str, Callable[[Clips, int], Timed]] = {
+    PLAIN: _plain,
+    ANALYSIS: functools.partial(_chain, domain="analysis"),
+    CHAIN: functools.partial(_chain, domain="waveform"),
+    **{
+        f"waveform {operation}": functools.partial(_moved, operation=operation)
+        for operation in (STRETCH, SHIFT, BOTH)
+    },
+}
+"""The plain log-mel; stretch + shift + filter + gain + log-mel in either domain; audio to audio."""
+
+
+def _ratios(
+    milliseconds: Mapping[str, Mapping[str, float]],
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Names such as `librosa_over_analysis`, and how many times longer the first takes."""
+
+    def divided(above: Mapping[str, float], below: str) -> dict[str, float]:
+        return {batch: above[batch] / milliseconds[below][batch] for batch in above}
+
+    yield "analysis_over_plain_mel", divided(milliseconds[ANALYSIS], PLAIN)
+    yield "waveform_chain_over_plain_mel", divided(milliseconds[CHAIN], PLAIN)
+    for name in speed_peers.LIBRARIES:
+        key = name.replace("-", "_")
+        both = milliseconds.get(f"{name} {BOTH}")
+        if both:
+            # A peer's audio still has to become a log-mel.
+            whole = {batch: both[batch] + milliseconds[PLAIN][batch] for batch in both}
+            yield f"{key}_over_analysis", divided(whole, ANALYSIS)
+        for operation in (STRETCH, SHIFT, BOTH):
+            if f"{name} {operation}" in milliseconds:
+                ratio = divided(milliseconds[f"{name} {operation}"], f"waveform {operation}")
+                yield f"{key}_over_waveform_{operation.replace(' + ', '_')}", ratio
