@@ -236,12 +236,12 @@ class ConvNorm(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
-        # Its statistics are f32 whatever it returns.
-        self.norm = nnx.GroupNorm(outputs, num_groups=spec.groups, dtype=dtype, rngs=rngs)
+        self.norm = nnx.GroupNorm(outputs, num_groups=spec.groups, dtype=jnp.float32, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, frames, bands, inputs] → [batch, frames / stride, bands / stride, outputs]."""
-        return self.norm(self.convolution(x))
+        y = self.convolution(x)
+        return self.norm(y).astype(y.dtype)
 
 
 class Residual(nnx.Module):

@@ -181,13 +181,30 @@ def power_by_matmul(frames: jax.Array, n_fft: int) -> jax.Array:
         frames = jnp.pad(frames, [(0, 0)] * (frames.ndim - 1) + [(0, 1)])
     half = length // 2
     before, after = jnp.flip(frames[..., :half], axis=-1), frames[..., half:]
-    # Sample n of a half is n + 1/2 from the middle. In whole steps of the period, so exactly.
-    steps = np.outer(2 * np.arange(half) + 1, np.arange(n_fft // 2 + 1)) % (2 * n_fft)
-    angles = np.pi * steps / n_fft
-    cosines, sines = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    cosines, sines = _waves(half, n_fft)
     even = jnp.matmul(after + before, cosines, precision=jax.lax.Precision.HIGHEST)
     odd = jnp.matmul(after - before, sines, precision=jax.lax.Precision.HIGHEST)
     return jnp.square(even) + jnp.square(odd)
+
+
+def _waves(samples: int, n_fft: int) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of 2·pi·(n + 1/2)·k / n_fft, each [samples, n_fft // 2 + 1] f32.
+
+    Computed on the device, as constants of this size would swell an exported model. Angles are
+    counted in whole steps and only those within an eighth of a turn reach f32: right to 1e-7.
+    """
+    turn = 8 * n_fft  # divisible by 8 whatever n_fft is
+    number = jax.lax.broadcasted_iota(jnp.int32, (samples, n_fft // 2 + 1), 0)
+    bins = jax.lax.broadcasted_iota(jnp.int32, (samples, n_fft // 2 + 1), 1)
+    steps = ((2 * number + 1) * bins % (2 * n_fft)) * 4
+    quarter = (steps + turn // 8) // (turn // 4)
+    angle = (steps - quarter * (turn // 4)).astype(jnp.float32) * np.float32(2 * np.pi / turn)
+    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    odd, sign = quarter % 2 == 1, jnp.where(quarter % 4 < 2, 1.0, -1.0)
+    return (
+        jnp.where(odd, -sine, cosine) * sign,
+        jnp.where(odd, cosine, sine) * sign,
+    )
 
 
 def mel_power(power: jax.Array, filterbank: jax.Array) -> jax.Array:

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from loev_jax.encoder import Cnn, CnnEncoder
+from loev_jax import encoder as encoders
+from loev_jax.encoder import Cnn, Resnet
 from loev_jax.heads import INVARIANT, Projection, ProjectionHead, Readout
 
 ENCODER = "encoder"
@@ -34,7 +35,7 @@ class ModelSpec:
     frame_rate: float
     heads: Mapping[str, tuple[str, ...]]
     readouts: Mapping[str, tuple[str, ...]]
-    encoder: Cnn = Cnn()
+    encoder: Cnn | Resnet = Cnn()
     projection: Projection = Projection()
     readout_space: str = "head"
 
@@ -63,7 +64,7 @@ class Model(nnx.Module):
 
     def __init__(self, spec: ModelSpec, *, rngs: nnx.Rngs) -> None:
         self.spec = spec
-        self.encoder = CnnEncoder(spec.encoder, spec.bands, spec.frame_rate, rngs=rngs)
+        self.encoder = encoders.create(spec.encoder, spec.bands, spec.frame_rate, rngs=rngs)
         features = spec.encoder.features
         self.heads = nnx.Dict(
             {
