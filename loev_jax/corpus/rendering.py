@@ -49,7 +49,8 @@ def render_midi(midi: bytes) -> np.ndarray:
         frames = np.frombuffer(file.readframes(file.getnframes()), np.int16)
     audio = np.zeros(len(frames) // channels, np.float32)
     for channel in range(channels):  # several times as fast as a sum over the short axis
-        audio += frames[channel::channels] * np.float32(1 / (channels * 2**15))
+        audio += frames[channel::channels]  # whole numbers, so that their sum is exact
+    audio *= np.float32(1 / (channels * 2**15))
     return soxr.resample(audio, rate, SAMPLE_RATE)
 
 
