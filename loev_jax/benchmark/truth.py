@@ -121,7 +121,8 @@ def _moved(midi: bytes, rate: float, semitones: int) -> bytes:
         tempo.qpm = tempo.qpm * rate
     for track in score.tracks:
         for note in track.notes:
-            note.pitch = note.pitch + semitones
-            if not 0 <= note.pitch <= 127:
-                raise ValueError(f"semitones={semitones} moves a note to {note.pitch} of 0..127")
+            pitch = note.pitch + semitones
+            if not 0 <= pitch <= 127:
+                raise ValueError(f"semitones={semitones} moves a note to {pitch}, out of 0..127")
+            note.pitch = pitch
     return score.dumps_midi()
