@@ -10,6 +10,9 @@ CONFIG  ?= configs/loev_tempo.py:small
 # runs/ and the config's name: runs/loev_tempo
 WORKDIR ?= runs/$(basename $(notdir $(firstword $(subst :, ,$(CONFIG)))))
 
+# Processes that run tests: each compiles on its own, in about 3 GB.
+WORKERS ?= 2
+
 # Python to make .venv with: the first of these that fits and has venv, unless one is given.
 # The lock's tensorflow has no wheels for Python 3.14 yet.
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
@@ -63,7 +66,7 @@ train: $(STAMP) ## prepare the corpus, train CONFIG in WORKDIR, evaluate, print 
 	$(BIN)/python launch/eval.py --workdir=$(WORKDIR) --step=last
 
 test: $(STAMP) ## run the test suite
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist=loadfile
 
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
