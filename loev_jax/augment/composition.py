@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from loev_jax.augment.parameters import Parameters
-from loev_jax.augment.transform import SAMPLE_RATE, MelTransform, Transform, check_probability
+from loev_jax.augment.transform import SAMPLE_RATE, MelTransform, Transform
 
 MOST_SHUFFLED = 6  # 720 orders; a longer list is slow to compile and to run
 
@@ -83,7 +83,7 @@ class _Several(Transform):
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        check_probability(self.probability)
+        super().__post_init__()
         if len(self.transforms) < 2:
             raise ValueError(f"{self.NAME} needs two transforms or more")
         for transform in self.transforms:

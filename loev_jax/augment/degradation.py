@@ -14,28 +14,19 @@ from loev_jax.augment.parameters import Parameters, Range
 from loev_jax.augment.transform import (
     SAMPLE_RATE,
     Scalar,
+    Switch,
     Transform,
-    check_probability,
     paired,
     seed,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Polarity(Transform):
+class Polarity(Switch):
     """Turns the sign of the waveform. Parameter `polarity`: 1 is inverted."""
 
     NAME: ClassVar[str] = "polarity"
     PARAMETERS: ClassVar[tuple[str, ...]] = ("polarity",)
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
-
-    def values(self, key: jax.Array) -> Parameters:
-        """Always inverted when applied."""
-        del key
-        return {"polarity": jnp.ones((), jnp.float32)}
 
     def on_audio(
         self, audio: jax.Array, parameters: Parameters, samples: int, sample_rate: int
@@ -45,20 +36,11 @@ class Polarity(Transform):
 
 
 @dataclasses.dataclass(frozen=True)
-class Reverse(Transform):
+class Reverse(Switch):
     """Plays audio backwards. Parameter `reverse`: 1 is backwards."""
 
     NAME: ClassVar[str] = "reverse"
     PARAMETERS: ClassVar[tuple[str, ...]] = ("reverse",)
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
-
-    def values(self, key: jax.Array) -> Parameters:
-        """Always backwards when applied."""
-        del key
-        return {"reverse": jnp.ones((), jnp.float32)}
 
     def on_audio(
         self, audio: jax.Array, parameters: Parameters, samples: int, sample_rate: int
@@ -128,9 +110,6 @@ class Noise(Transform):
     snr: Range = Range(3.0, 30.0)
     decay: Range = Range(-2.0, 2.0)
 
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
-
     def values(self, key: jax.Array) -> Parameters:
         """Ratio, colour and a seed."""
         snr_key, decay_key, seed_key = jax.random.split(key, 3)
@@ -174,7 +153,7 @@ class Delay(Transform):
     echoes: int = 3
 
     def __post_init__(self) -> None:
-        check_probability(self.probability)
+        super().__post_init__()
         if self.echoes < 1:
             raise ValueError(f"echoes={self.echoes} must be 1 or more")
         if min(self.time.low, self.level.low, self.feedback.low) < 0 or self.feedback.high > 1:
@@ -233,7 +212,7 @@ class Reverb(Transform):
     seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        check_probability(self.probability)
+        super().__post_init__()
         if self.seconds <= 0 or self.decay.low <= 0:
             raise ValueError(
                 f"seconds={self.seconds} and decay.low={self.decay.low} must be above 0"
@@ -290,7 +269,7 @@ class Convolution(Transform):
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        check_probability(self.probability)
+        super().__post_init__()
         if np.ndim(self.responses) != 2 or not np.all(np.isfinite(self.responses)):
             raise ValueError(
                 f"responses must be finite, [responses, taps]; shape {np.shape(self.responses)}"

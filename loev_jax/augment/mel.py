@@ -10,7 +10,7 @@ import jax
 from loev_jax.augment import masking
 from loev_jax.augment.degradation import check_weight
 from loev_jax.augment.parameters import Parameters, Range
-from loev_jax.augment.transform import MelTransform, Scalar, check_probability, paired
+from loev_jax.augment.transform import MelTransform, Scalar, paired
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class _Mask(MelTransform):
     start: Range = Range(0.0, 1.0)
 
     def __post_init__(self) -> None:
-        check_probability(self.probability)
+        super().__post_init__()
         for name in ("width", "start"):
             law = getattr(self, name)
             if not 0 <= law.low <= law.high <= 1:

@@ -181,7 +181,7 @@ def check(audio: jax.Array, **parameters: jax.Array) -> tuple[int, int]:
                 f"{name} must be [batch] = ({audio.shape[0]},); its shape is {jnp.shape(value)}"
             )
     for name, value in {"audio": audio, **parameters}.items():
-        if not isinstance(value, jax.core.Tracer) and not bool(jnp.isfinite(value).all()):
+        if _known_false(jnp.isfinite(value).all()):
             raise ValueError(f"{name} holds values that are not finite (NaN or infinity)")
     return audio.shape[0], audio.shape[1]
 
@@ -192,6 +192,11 @@ def within(valid: jax.Array, message: str) -> jax.Array:
     Raises:
         ValueError: outside jit, with `message`, if any is not.
     """
-    if not isinstance(valid, jax.core.Tracer) and not bool(valid.all()):
+    if _known_false(valid.all()):
         raise ValueError(message)
     return valid
+
+
+def _known_false(fact: jax.Array) -> bool:
+    """Whether a fact [] is false; inside jit nothing is known, of constants neither."""
+    return not isinstance(fact, jax.core.Tracer) and not bool(fact)

@@ -22,14 +22,31 @@ from loev_jax.augment.transform import (
     Scalar,
     SpectralTransform,
     Transform,
-    check_probability,
 )
 
 PEAKS = 3  # of the equaliser
 
 
+class _Move(Scalar, SpectralTransform):
+    """Half of a `StretchShift`, which does its work."""
+
+    @property
+    def _alone(self) -> StretchShift:
+        raise NotImplementedError
+
+    def source_samples(self, samples: int, sample_rate: int = SAMPLE_RATE) -> int:
+        """Samples of source at the limit of its range."""
+        return self._alone.source_samples(samples, sample_rate)
+
+    def on_audio(
+        self, audio: jax.Array, parameters: Parameters, samples: int, sample_rate: int
+    ) -> jax.Array:
+        """See `loev_jax.augment.waveform.stretch_and_shift`."""
+        return self._alone.on_audio(audio, parameters, samples, sample_rate)
+
+
 @dataclasses.dataclass(frozen=True)
-class TimeStretch(Scalar, SpectralTransform):
+class TimeStretch(_Move):
     """Plays audio faster or slower at its own pitch; log2 of the rate, above 0 is faster.
 
     The default is the published range, rates 0.7 to 1.3.
@@ -41,23 +58,17 @@ class TimeStretch(Scalar, SpectralTransform):
     high: float = 0.3785
 
     @property
+    def _alone(self) -> StretchShift:
+        return StretchShift(self, None)
+
+    @property
     def fastest(self) -> float:
         """The greatest log2 rate, at least 0: the source must be this much longer."""
         return max(0.0, self.high)
 
-    def source_samples(self, samples: int, sample_rate: int = SAMPLE_RATE) -> int:
-        """Samples of source for the fastest view."""
-        return StretchShift(self, None).source_samples(samples, sample_rate)
-
-    def on_audio(
-        self, audio: jax.Array, parameters: Parameters, samples: int, sample_rate: int
-    ) -> jax.Array:
-        """A phase vocoder (`loev_jax.augment.stretch`)."""
-        return StretchShift(self, None).on_audio(audio, parameters, samples, sample_rate)
-
 
 @dataclasses.dataclass(frozen=True)
-class PitchShift(Scalar, SpectralTransform):
+class PitchShift(_Move):
     """Raises or lowers audio at its own tempo; in semitones. The default is the published range."""
 
     NAME: ClassVar[str] = "pitch_shift"
@@ -66,19 +77,13 @@ class PitchShift(Scalar, SpectralTransform):
     high: float = 4.0
 
     @property
+    def _alone(self) -> StretchShift:
+        return StretchShift(None, self)
+
+    @property
     def widest(self) -> float:
         """The greatest shift, up or down, in semitones."""
         return max(abs(self.low), abs(self.high))
-
-    def source_samples(self, samples: int, sample_rate: int = SAMPLE_RATE) -> int:
-        """Samples of source for the widest shift."""
-        return StretchShift(None, self).source_samples(samples, sample_rate)
-
-    def on_audio(
-        self, audio: jax.Array, parameters: Parameters, samples: int, sample_rate: int
-    ) -> jax.Array:
-        """A phase vocoder and band-limited resampling (`loev_jax.augment.resample`)."""
-        return StretchShift(None, self).on_audio(audio, parameters, samples, sample_rate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,13 +91,17 @@ class StretchShift(SpectralTransform):
     """Time stretch and pitch shift with one pass of the vocoder; either may be None.
 
     Attributes:
-        time_stretch: drawn on its own, and so is
-        pitch_shift.
+        time_stretch: law of the stretch.
+        pitch_shift: law of the shift; the two are drawn on their own.
     """
 
     NAME: ClassVar[str] = "stretch_shift"
     time_stretch: TimeStretch | None = TimeStretch()
     pitch_shift: PitchShift | None = PitchShift()
+
+    def __post_init__(self) -> None:
+        if not self._parts:
+            raise ValueError("time_stretch=None, pitch_shift=None: give one of them")
 
     @property
     def _parts(self) -> tuple[TimeStretch | PitchShift, ...]:
@@ -180,7 +189,7 @@ class Filter(SpectralTransform):
     kinds: tuple[int, ...] = (1, 2, 3, 4)
 
     def __post_init__(self) -> None:
-        check_probability(self.probability)
+        super().__post_init__()
         for name in ("low_pass", "high_pass", "band"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
@@ -239,7 +248,7 @@ class Equalizer(SpectralTransform):
     bandwidth: Range = Range(0.5, 3.0)
 
     def __post_init__(self) -> None:
-        check_probability(self.probability)
+        super().__post_init__()
         if self.frequency.low <= 0 or self.bandwidth.low <= 0:
             raise ValueError(
                 f"frequency.low={self.frequency.low} and bandwidth.low={self.bandwidth.low} must "

@@ -25,6 +25,10 @@ class Transform:
     PARAMETERS: ClassVar[tuple[str, ...]]
     probability: float
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.probability <= 1.0:
+            raise ValueError(f"probability={self.probability} must lie in 0..1")
+
     @property
     def augmentations(self) -> Mapping[str, tuple[str, ...]]:
         """Its name and those of its parameters; of a composition, all that it is made of."""
@@ -106,18 +110,28 @@ class Scalar(Range, Transform):
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_probability(self.probability)
+        Range.__post_init__(self)
+        Transform.__post_init__(self)
 
     def values(self, key: jax.Array) -> Parameters:
         """Draws its parameter."""
         return {self.NAME: self.value(key)}
 
 
-def check_probability(probability: float) -> None:
-    """Raises ValueError unless it lies in 0..1."""
-    if not 0.0 <= probability <= 1.0:
-        raise ValueError(f"probability={probability} must lie in 0..1")
+@dataclasses.dataclass(frozen=True)
+class Switch(Transform):
+    """A transform that is done or not; the parameter that bears its name is 1 or 0.
+
+    Attributes:
+        probability: of applying it.
+    """
+
+    probability: float = 0.5
+
+    def values(self, key: jax.Array) -> Parameters:
+        """Always 1 when applied."""
+        del key
+        return {self.NAME: jnp.ones((), jnp.float32)}
 
 
 def seed(key: jax.Array) -> jax.Array:

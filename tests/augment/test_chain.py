@@ -290,6 +290,8 @@ def test_the_equaliser_of_the_analysis_domain_acts_where_shifted_tones_land():
             "3 a device are odd",
         ),
         (lambda: augment.Noise(probability=2.0), "probability=2.0"),
+        (lambda: augment.Polarity(probability=-1.0), "probability=-1.0"),
+        (lambda: augment.StretchShift(None, None), "give one of them"),
         (lambda: augment.Delay(echoes=0), "echoes=0"),
         (lambda: augment.Reverb(seconds=0.0), "seconds=0.0"),
         (lambda: augment.Mixup(high=2.0), "a weight must lie in 0..1"),
