@@ -181,7 +181,7 @@ def check(audio: jax.Array, **parameters: jax.Array) -> tuple[int, int]:
                 f"{name} must be [batch] = ({audio.shape[0]},); its shape is {jnp.shape(value)}"
             )
     for name, value in {"audio": audio, **parameters}.items():
-        if _known_false(jnp.isfinite(value).all()):
+        if not isinstance(value, jax.core.Tracer) and _known_false(jnp.isfinite(value).all()):
             raise ValueError(f"{name} holds values that are not finite (NaN or infinity)")
     return audio.shape[0], audio.shape[1]
 
@@ -198,5 +198,5 @@ def within(valid: jax.Array, message: str) -> jax.Array:
 
 
 def _known_false(fact: jax.Array) -> bool:
-    """Whether a fact [] is false; inside jit nothing is known, of constants neither."""
+    """Whether a fact [] is false; inside jit nothing is known, not even of constants."""
     return not isinstance(fact, jax.core.Tracer) and not bool(fact)
