@@ -3,8 +3,9 @@
 A view is 3 s at 16 kHz; rates are drawn from 0.7..1.3 and shifts from -4..4 semitones, one of each
 a clip. Repetitions go round all methods and batch sizes in turn and medians are reported, so that a
 busy moment of the machine hits all alike. Nothing is timed that needs doing once: compilation,
-imports, the transfer of the clips. Ours use every core through XLA; peers work clip by clip in as
-many processes as there are cores (`loev_jax.benchmark.speed_peers`).
+imports, the transfer of the clips. Ours use every core through XLA. Peers work clip by clip and on
+one core; they are timed as they are called, in one process, and again in as many processes as there
+are cores, which is how a data loader gives them every core (`loev_jax.benchmark.speed_peers`).
 """
 
 from __future__ import annotations
@@ -43,9 +44,11 @@ _SPEC = frontend.LogMel()
 _SAMPLES = 48_000
 _SLOWEST, _FASTEST, _SEMITONES = 0.7, 1.3, 4.0
 _WINDOWS = 48  # different clips; larger batches take them again, with other parameters
+_MOST = 64  # clips that a peer works on: the next would take it as long as the last
+_EVERY_CORE = ", every core"
 
-Timed = Callable[[], object]
-"""Does it once, to the end."""
+Timed = tuple[int, Callable[[], object]]
+"""Number of views, and what makes them once, to the end."""
 
 
 def run(out: Path, quick: bool) -> dict[str, Any]:
@@ -71,19 +74,19 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         else:
             left_out[name] = f"{library.package} is not installed"
     timed: dict[tuple[str, int], Timed] = {}
+    cores = processes.available_cpus()
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "clips.npz"
         clips.save(path)
-        with processes.pool(
-            processes.available_cpus(), speed_peers.start, (path, tuple(wanted))
-        ) as pool:
+        with processes.pool(cores, speed_peers.start, (path, tuple(wanted))) as pool:
             for batch in batches:
                 for method, make in OURS.items():
                     timed[method, batch] = make(clips, batch)
                 for name, operation in wanted:
-                    timed[f"{name} {operation}", batch] = functools.partial(
-                        _theirs, pool, name, operation, batch
-                    )
+                    row, views = f"{name} {operation}", min(batch, _MOST)
+                    one = functools.partial(_theirs, pool, name, operation, views)
+                    timed[row, batch] = views, functools.partial(one, 1)
+                    timed[row + _EVERY_CORE, batch] = views, functools.partial(one, cores)
             milliseconds = measure(timed, repetitions)
     ratios = dict(_ratios(milliseconds))
     result: dict[str, Any] = {
@@ -132,7 +135,7 @@ def measure(
     """Times everything in turn, again and again.
 
     Args:
-        timed: what to do, by method and batch size.
+        timed: what to time, by method and batch size.
         repetitions: how often, after once that does not count.
 
     Returns:
@@ -141,7 +144,7 @@ def measure(
     seconds: dict[tuple[str, int], list[float]] = {key: [] for key in timed}
     progress = Progress("speed", (repetitions + 1) * len(timed), "runs")
     for round_ in range(repetitions + 1):
-        for number, (key, once) in enumerate(timed.items()):
+        for number, (key, (_, once)) in enumerate(timed.items()):
             begin = time.perf_counter()
             once()
             if round_ > 0:  # the first compiles
@@ -150,7 +153,8 @@ def measure(
     progress.close()
     milliseconds: dict[str, dict[str, float]] = {}
     for (method, batch), times in seconds.items():
-        per_view = 1000 * statistics.median(times) / batch
+        views, _ = timed[method, batch]
+        per_view = 1000 * statistics.median(times) / views
         milliseconds.setdefault(method, {})[str(batch)] = per_view
     return milliseconds
 
@@ -173,7 +177,7 @@ def _log_mel_chain(domain: Literal["analysis", "waveform"]) -> augment.LogMelCha
 
 def _plain(clips: Clips, batch: int) -> Timed:
     audio = jnp.asarray(clips.audio[:batch, :_SAMPLES])
-    return _ready(jax.jit(functools.partial(frontend.log_mel, _SPEC)), audio)
+    return _ready(batch, jax.jit(functools.partial(frontend.log_mel, _SPEC)), audio)
 
 
 def _chain(clips: Clips, batch: int, *, domain: Literal["analysis", "waveform"]) -> Timed:
@@ -182,7 +186,8 @@ def _chain(clips: Clips, batch: int, *, domain: Literal["analysis", "waveform"])
         "time_stretch": jnp.log2(jnp.asarray(clips.rates[:batch])),
         "pitch_shift": jnp.asarray(clips.semitones[:batch]),
     }
-    return _ready(jax.jit(chain.__call__), jax.random.key(SEED), _audio(clips, batch), given)
+    key, audio = jax.random.key(SEED), _audio(clips, batch)
+    return _ready(batch, jax.jit(chain.__call__), key, audio, given)
 
 
 def _moved(clips: Clips, batch: int, *, operation: str) -> Timed:
@@ -191,26 +196,25 @@ def _moved(clips: Clips, batch: int, *, operation: str) -> Timed:
     audio = _audio(clips, batch)
     if operation == STRETCH:
         stretch = functools.partial(waveform.time_stretch, samples=_SAMPLES)
-        return _ready(jax.jit(stretch), audio, rates)
+        return _ready(batch, jax.jit(stretch), audio, rates)
     if operation == SHIFT:
         shift = functools.partial(waveform.pitch_shift, samples=_SAMPLES)
-        return _ready(jax.jit(shift), audio, semitones)
+        return _ready(batch, jax.jit(shift), audio, semitones)
     both = functools.partial(waveform.stretch_and_shift, samples=_SAMPLES)
-    return _ready(jax.jit(both), audio, jnp.log2(rates), semitones)
+    return _ready(batch, jax.jit(both), audio, jnp.log2(rates), semitones)
 
 
 def _audio(clips: Clips, batch: int) -> jax.Array:
     return jnp.asarray(clips.audio[:batch])
 
 
-def _ready(function: Callable[..., Any], *arguments: Any) -> Timed:
-    return lambda: jax.block_until_ready(function(*arguments))
+def _ready(batch: int, function: Callable[..., Any], *arguments: Any) -> Timed:
+    return batch, lambda: jax.block_until_ready(function(*arguments))
 
 
-def _theirs(pool: futures.Executor, name: str, operation: str, batch: int) -> None:
-    """Has every worker do its share of a batch."""
-    workers = min(processes.available_cpus(), batch)
-    bounds = np.linspace(0, batch, workers + 1).round().astype(int).tolist()
+def _theirs(pool: futures.Executor, name: str, operation: str, views: int, workers: int) -> None:
+    """Has so many workers do their share of a batch."""
+    bounds = np.linspace(0, views, min(workers, views) + 1).round().astype(int).tolist()
     work = [
         pool.submit(speed_peers.work, name, operation, first, last)
         for first, last in itertools.pairwise(bounds)
@@ -234,21 +238,25 @@ OURS: Mapping[str, Callable[[Clips, int], Timed]] = {
 def _ratios(
     milliseconds: Mapping[str, Mapping[str, float]],
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Names such as `librosa_over_analysis`, and how many times longer the first takes."""
+    """Names such as `librosa_over_analysis`, and how many times longer the first takes.
+
+    `librosa_every_core_over_analysis` is of as many processes as there are cores.
+    """
 
     def divided(above: Mapping[str, float], below: str) -> dict[str, float]:
         return {batch: above[batch] / milliseconds[below][batch] for batch in above}
 
     yield "analysis_over_plain_mel", divided(milliseconds[ANALYSIS], PLAIN)
     yield "waveform_chain_over_plain_mel", divided(milliseconds[CHAIN], PLAIN)
-    for name in speed_peers.LIBRARIES:
-        key = name.replace("-", "_")
-        both = milliseconds.get(f"{name} {BOTH}")
+    for name, cores in itertools.product(speed_peers.LIBRARIES, ("", _EVERY_CORE)):
+        key = name.replace("-", "_") + ("_every_core" if cores else "")
+        both = milliseconds.get(f"{name} {BOTH}{cores}")
         if both:
             # A peer's audio still has to become a log-mel.
             whole = {batch: both[batch] + milliseconds[PLAIN][batch] for batch in both}
             yield f"{key}_over_analysis", divided(whole, ANALYSIS)
         for operation in (STRETCH, SHIFT, BOTH):
-            if f"{name} {operation}" in milliseconds:
-                ratio = divided(milliseconds[f"{name} {operation}"], f"waveform {operation}")
+            row = f"{name} {operation}{cores}"
+            if row in milliseconds:
+                ratio = divided(milliseconds[row], f"waveform {operation}")
                 yield f"{key}_over_waveform_{operation.replace(' + ', '_')}", ratio

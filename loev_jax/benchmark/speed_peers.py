@@ -1,7 +1,6 @@
-"""What the speed benchmark has peers do, in worker processes: one a core, one thread each.
+"""What the speed benchmark has peers do, in worker processes of one thread each.
 
-That is how a data loader would use them, and it gives them every core that ours have. Workers hold
-the clips and throw the results away, so that no audio is sent while the clock runs.
+Workers hold the clips and throw the results away, so that no audio is sent while the clock runs.
 """
 
 from __future__ import annotations

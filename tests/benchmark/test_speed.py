@@ -8,10 +8,10 @@ from loev_jax.benchmark import speed, speed_peers
 def test_everything_is_timed_in_turn(monkeypatch):
     calls, clock = [], iter(range(1000))
     monkeypatch.setattr(speed.time, "perf_counter", lambda: float(next(clock)))
-    timed = {("a", 2): lambda: calls.append("a"), ("b", 4): lambda: calls.append("b")}
+    timed = {("a", 2): (2, lambda: calls.append("a")), ("b", 8): (4, lambda: calls.append("b"))}
     found = speed.measure(timed, repetitions=3)
     assert calls == ["a", "b"] * 4  # round robin, the first round uncounted
-    assert found == {"a": {"2": 500.0}, "b": {"4": 250.0}}  # one second each
+    assert found == {"a": {"2": 500.0}, "b": {"8": 250.0}}  # one second each
 
 
 def test_a_run_times_what_is_installed_and_lists_the_rest(tmp_path):
@@ -24,12 +24,18 @@ def test_a_run_times_what_is_installed_and_lists_the_rest(tmp_path):
         if name in result["left_out"]:
             assert timed == set()
         else:
-            assert timed == {f"{name} {operation}" for operation in library.operations}
+            assert timed == {
+                f"{name} {operation}{cores}"
+                for operation in library.operations
+                for cores in ("", ", every core")
+            }
     (plain,) = milliseconds["plain log-mel"].values()
     (analysis,) = milliseconds["analysis chain"].values()
+    (cores,) = milliseconds["librosa stretch + shift, every core"].values()
     (librosa,) = milliseconds["librosa stretch + shift"].values()
     assert result["analysis_over_plain_mel"] == pytest.approx(analysis / plain)
     assert result["librosa_over_analysis"] == pytest.approx((librosa + plain) / analysis)
+    assert result["librosa_every_core_over_analysis"] == pytest.approx((cores + plain) / analysis)
     assert result["librosa_over_waveform_stretch_shift"] == pytest.approx(
         librosa / milliseconds["waveform stretch + shift"]["2"]
     )
