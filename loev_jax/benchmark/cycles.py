@@ -1,0 +1,267 @@
+"""Cycles: what augmentation and the front end take of a training step on a TPU v5e chip.
+
+Nothing runs on a TPU. Its compiler (libtpu) is asked for one chip of a v5e, and the cycles that it
+estimates are read from the program it made: those of the entry computation, and those of a loop's
+body as often as the loop goes round. An instruction without an estimate counts nothing.
+
+    pip install -e '.[tpu]'
+    python launch/benchmark.py --only=cycles
+
+Each program is compiled in a process of its own: the compiler keeps its memory, and a crash of it
+is a crash of one figure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from loev_jax import config, frontend, presets, step
+from loev_jax.augment import analysis, frames, views
+from loev_jax.data.progress import Progress
+from loev_jax.encoder import Resnet
+from loev_jax.errors import UserError
+
+CLIPS, QUICK_CLIPS = 32, 2
+TOPOLOGY = "v5e:1x1"
+
+Depth = Literal[18, 34, 50]
+
+VIEWS, STEP = "views: analysis domain", "training step"
+
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+def run(out: Path, quick: bool) -> dict[str, Any]:
+    """Compiles every program and compares.
+
+    Args:
+        out: an existing directory; nothing is written to it.
+        quick: few clips, a small encoder and a compiler in a hurry, whose figures mean nothing.
+
+    Returns:
+        `share`, the cycles of augmentation and front end over those of the step; `million_cycles`
+        of each program, how many of them lie in loops, and its share of the step.
+
+    Raises:
+        UserError: libtpu is not installed, or does not compile.
+    """
+    del out
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError("cycles: libtpu is not installed; pip install -e '.[tpu]' brings it")
+    clips = QUICK_CLIPS if quick else CLIPS
+    depth: Depth = 18 if quick else 50
+    progress = Progress("TPU compilations", len(PROGRAMS), "programs")
+    counted = {}
+    for number, name in enumerate(PROGRAMS):
+        progress.update(number)
+        counted[name] = _in_a_process(name, clips, depth, quick)
+    progress.close()
+    whole = counted[STEP]["all"]
+    return {
+        "share": counted[VIEWS]["all"] / whole,
+        "chip": TOPOLOGY,
+        "libtpu": importlib.metadata.version("libtpu"),
+        "encoder": f"resnet {depth}, bfloat16",
+        "clips": clips,
+        "rows": clips * _recipe(clips, depth).views.number,
+        "million_cycles": {
+            name: {
+                "all": count["all"] / 1e6,
+                "in loops": count["loops"] / 1e6,
+                "share of the step": count["all"] / whole,
+                "compiled in s": count["seconds"],
+            }
+            for name, count in counted.items()
+        },
+    }
+
+
+def _in_a_process(name: str, clips: int, depth: Depth, quick: bool) -> dict[str, float]:
+    """`_count` in a process that has the compiler to itself. Raises UserError as `run` does."""
+    arguments = json.dumps([name, clips, depth, quick])
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, arguments],
+        env=os.environ | _ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"cycles: {name} does not compile (status {done.returncode}): {reason}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def count(hlo: str) -> dict[str, int]:
+    """The cycles that the TPU compiler estimates of an optimised program.
+
+    Args:
+        hlo: its text.
+
+    Returns:
+        `all` of them, and those in `loops`.
+
+    Raises:
+        ValueError: there is no entry computation, or no telling how often a loop goes round.
+    """
+    bodies = {
+        found["name"]: found["body"]
+        for found in re.finditer(
+            r"^(?:ENTRY )?%(?P<name>\S+) \(.*\) -> .* \{\n(?P<body>(?:.*\n)*?)\}", hlo, re.MULTILINE
+        )
+    }
+    entry = re.search(r"^ENTRY %(\S+)", hlo, re.MULTILINE)
+    if entry is None:
+        raise ValueError("the program has no entry computation")
+
+    @functools.cache
+    def cycles(name: str) -> tuple[int, int]:
+        total = sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', bodies[name])))
+        loops = 0
+        for condition, body in re.findall(
+            r" while\(.*?condition=%([^\s,]+), body=%([^\s,]+)", bodies[name]
+        ):
+            limits = re.findall(r" = s32\[\]\S* constant\((\d+)\)", bodies[condition])
+            if len(limits) != 1:
+                raise ValueError(f"loop {body} goes round no fixed number of times")
+            loops += int(limits[0]) * cycles(body)[0]
+        return total + loops, loops
+
+    whole, loops = cycles(entry[1])
+    return {"all": whole, "loops": loops}
+
+
+def _recipe(clips: int, depth: Depth) -> config.Recipe:
+    """The full recipe of configs/loev_tempo_pitch.py with a resnet, of `clips` a step."""
+    heads = {"tempo": "time_stretch", "pitch": "pitch_shift"}
+    full = config.read(presets.recipe("", heads))
+    return dataclasses.replace(
+        full,
+        model=dataclasses.replace(full.model, encoder=Resnet(depth=depth)),
+        training=dataclasses.replace(full.training, clips=clips),
+    )
+
+
+Program = tuple[Callable[..., Any], tuple[jax.ShapeDtypeStruct, ...]]
+"""A function and the shapes of its arguments."""
+
+
+def _frames_at_a_hop(recipe: config.Recipe, power: Callable[..., jax.Array]) -> Program:
+    spec, rows = recipe.views.frontend, recipe.training.clips * recipe.views.number
+
+    def spectra(audio: jax.Array) -> jax.Array:
+        window = frontend.hann(spec.window, jnp.full((1, 1), spec.window, jnp.float32))
+        cut = frontend.hop_frames(audio, spec.window, spec.hop, recipe.views.frames) * window
+        return power(cut, spec.n_fft)
+
+    samples = spec.samples(recipe.views.frames)
+    return spectra, (jax.ShapeDtypeStruct((rows, samples), jnp.float32),)
+
+
+def _frames_anywhere(recipe: config.Recipe, power: Callable[..., jax.Array]) -> Program:
+    made = recipe.views
+    spec, rows = made.frontend, recipe.training.clips * made.number
+    length = analysis.span(spec, made.window_scale[1])
+    spectra = functools.partial(power, length=length, plain=spec.window, n_fft=spec.n_fft)
+    return spectra, (
+        jax.ShapeDtypeStruct((rows, made.source_samples), jnp.float32),
+        jax.ShapeDtypeStruct((rows, made.frames), jnp.int32),
+        jax.ShapeDtypeStruct((rows,), jnp.float32),
+    )
+
+
+def _log_mel(recipe: config.Recipe) -> Program:
+    spec, rows = recipe.views.frontend, recipe.training.clips * recipe.views.number
+    samples = spec.samples(recipe.views.frames)
+    argument = jax.ShapeDtypeStruct((rows, samples), jnp.float32)
+    return functools.partial(frontend.log_mel, spec), (argument,)
+
+
+def _batch(recipe: config.Recipe) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    clips = recipe.training.clips
+    audio = jax.ShapeDtypeStruct((clips, recipe.views.window_samples), jnp.int16)
+    return audio, jax.ShapeDtypeStruct((clips,), jnp.uint32)
+
+
+def _views(recipe: config.Recipe, domain: str) -> Program:
+    made = dataclasses.replace(recipe.views, domain=domain)  # type: ignore[arg-type]
+    recipe = dataclasses.replace(recipe, views=made)
+
+    def make(audio: jax.Array, example: jax.Array) -> Any:
+        return views.make(made, jax.random.key(recipe.seed), audio, example)
+
+    return make, _batch(recipe)
+
+
+PROGRAMS: dict[str, Callable[[config.Recipe], Program] | None] = {
+    "spectra at a hop: FFT": lambda recipe: _frames_at_a_hop(recipe, frontend.power_by_fft),
+    "spectra at a hop: products": lambda recipe: _frames_at_a_hop(recipe, frontend.power_by_matmul),
+    "spectra anywhere: slices, FFT": lambda recipe: _frames_anywhere(
+        recipe, frames.power_by_slices
+    ),
+    "spectra anywhere: products": lambda recipe: _frames_anywhere(recipe, frames.power_by_rows),
+    "log-mel": _log_mel,
+    VIEWS: lambda recipe: _views(recipe, "analysis"),
+    "views: waveform domain": lambda recipe: _views(recipe, "waveform"),
+    STEP: None,
+}
+"""What makes each program; the step brings its own sharding."""
+
+
+def _count(name: str, clips: int, depth: Depth, quick: bool) -> dict[str, float]:
+    """Compiles a program for a TPU: its `count`, and the seconds that it took."""
+    from jax.experimental import topologies
+
+    start = time.monotonic()
+    devices = topologies.get_topology_desc(
+        platform="tpu", topology_name=TOPOLOGY, chips_per_host_bounds=(1, 1, 1)
+    ).devices
+    recipe = _recipe(clips, depth)
+    mesh = step.make_mesh(devices)
+    make = PROGRAMS[name]
+    if make is None:
+        state = jax.eval_shape(lambda: step.init(recipe, step.make_mesh(jax.devices()[:1])))
+        batch = dict(zip(("audio", "example"), _batch(recipe), strict=True))
+        jitted: Any = step.make(recipe, mesh)
+        arguments = (_on(state, step.replicated(mesh)), _on(batch, step.split_over(mesh)))
+    else:
+        function, shapes = make(recipe)
+        jitted, arguments = jax.jit(function), _on(shapes, step.split_over(mesh))
+    # At low effort it takes a fraction of the time and says nothing of speed.
+    options = {"exec_time_optimization_effort": -1.0} if quick else None
+    compiled = jitted.trace(*arguments).lower(lowering_platforms=("tpu",)).compile(options)
+    return {**count(compiled.as_text()), "seconds": math.ceil(time.monotonic() - start)}
+
+
+def _on(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    """Shapes that lie on the TPU."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
+
+
+if __name__ == "__main__":
+    print(json.dumps(_count(*json.loads(sys.argv[1]))))
