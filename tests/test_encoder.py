@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from loev_jax.encoder import Cnn, CnnEncoder, modulation
+from loev_jax import encoder as encoders
+from loev_jax.encoder import Cnn, CnnEncoder, Resnet, ResnetEncoder, modulation
 
 SPEC = Cnn(
     channels=(16, 16),
@@ -100,3 +101,75 @@ def test_the_gradient_is_finite_for_a_constant_input():
 def test_bad_settings_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         encoder(dataclasses.replace(SPEC, **fields))
+
+
+RESNET = Resnet(depth=18, groups=8, compute_dtype="float32")
+
+
+def resnet(spec=RESNET):
+    return encoders.create(spec, bands=12, frame_rate=50.0, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("depth", "published", "classifier"),
+    [(18, 11_689_512, 513_000), (34, 21_797_672, 513_000), (50, 25_557_032, 2_049_000)],
+)
+def test_a_resnet_has_the_well_known_number_of_parameters(depth, published, classifier):
+    """Those of torchvision, less the classifier and two of three channels of the stem."""
+    model = nnx.eval_shape(lambda: resnet(Resnet(depth=depth)))
+    number = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model)))
+    assert number == published - classifier - 2 * 7 * 7 * 64
+
+
+@pytest.mark.parametrize(("depth", "features"), [(18, 512), (50, 2048)])
+def test_sizes_of_a_resnet(depth, features):
+    spec = Resnet(depth=depth)
+    pooled, frames = nnx.eval_shape(
+        lambda: (resnet(spec)(log_mels(70)), resnet(spec).frames(log_mels(70)))
+    )
+    assert pooled.shape == (3, spec.features) == (3, features)
+    assert pooled.dtype == jnp.float32
+    assert frames.shape == (3, -(-70 // spec.stride), 1, features)
+    assert frames.dtype == jnp.bfloat16
+    model = nnx.eval_shape(lambda: resnet(spec))
+    assert isinstance(model, ResnetEncoder)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model)))
+
+
+def test_every_parameter_of_a_resnet_has_a_gradient_and_views_are_apart():
+    graph, state = nnx.split(resnet(dataclasses.replace(RESNET, depth=50)))
+    inputs = log_mels(40)
+
+    @jax.jit
+    def both(state, inputs):
+        def loss(state):
+            features = nnx.merge(graph, state)(inputs)
+            return jnp.sum(features * jnp.cos(jnp.arange(2048.0))[None]), features
+
+        return jax.grad(loss, has_aux=True)(state)
+
+    gradient, features = both(state, inputs)
+    for path, leaf in nnx.to_flat_state(gradient):
+        value = np.asarray(leaf[...])
+        assert np.isfinite(value).all(), path
+        assert np.abs(value).max() > 0, path
+    # Another first view leaves the features of the others as they are.
+    _, other = both(state, inputs.at[0].multiply(-1.0))
+    np.testing.assert_allclose(other[1:], features[1:], rtol=1e-4, atol=1e-5)
+    assert float(jnp.abs(other[0] - features[0]).max()) > 1e-2
+
+
+def test_a_resnet_in_bf16_is_close_to_f32():
+    half = dataclasses.replace(RESNET, compute_dtype="bfloat16")
+    exact, rough = (np.asarray(nnx.jit(resnet(spec))(log_mels(40))) for spec in (RESNET, half))
+    error = np.linalg.norm(exact - rough) / np.linalg.norm(exact)
+    assert 0 < error < 0.03
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"depth": 20}, "depth=20"), ({"groups": 48}, "groups=48"), ({"input_deviation": 0.0}, "pos")],
+)
+def test_bad_settings_of_a_resnet_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Resnet(**fields)

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import librosa
+import ml_dtypes
 import numpy as np
 import pytest
 import scipy.signal
@@ -76,3 +77,97 @@ def test_refuses_other_shapes(shape):
 def test_refuses_settings_that_make_no_sense(fields):
     with pytest.raises(ValueError, match="must"):
         LogMel(**fields)
+
+
+@pytest.mark.parametrize(("length", "hop"), [(400, 160), (704, 320), (10, 10), (7, 9), (9, 2)])
+def test_frames_at_a_hop(length, hop):
+    signal = np.random.default_rng(0).standard_normal((2, 3000)).astype(np.float32)
+    expected = np.lib.stride_tricks.sliding_window_view(signal, length, axis=1)[:, ::hop]
+    result = frontend.hop_frames(jnp.asarray(signal), length, hop, expected.shape[1])
+    np.testing.assert_array_equal(result, expected)
+
+
+def windowed(length):
+    """Windowed frames whose empty bands are hard to keep empty: tones at full scale, and noise."""
+    time = np.arange(length)
+    signals = [np.sin(0.17 * time), np.cos(0.0003 * time**2 + time), np.ones(length)]
+    noise = 0.2 * np.random.default_rng(0).standard_normal(length)
+    return np.stack([*signals, noise]) * scipy.signal.get_window("hann", length)
+
+
+def log_power(spectrum):
+    return np.log10(1 + 1e4 * np.abs(spectrum) ** 2)
+
+
+@pytest.mark.parametrize(("length", "n_fft"), [(400, 2048), (704, 1024), (37, 64), (9, 9)])
+def test_both_ways_to_a_power_spectrum_are_right(length, n_fft):
+    frames = windowed(length).astype(np.float32)
+    expected = log_power(np.fft.rfft(frames.astype(np.float64), n_fft))
+    for way in (frontend.power_by_fft, frontend.power_by_matmul, frontend.power_spectrum):
+        result = np.log10(1 + 1e4 * np.asarray(way(jnp.asarray(frames), n_fft), np.float64))
+        np.testing.assert_allclose(result, expected, atol=3e-4)
+
+
+def in_bf16(a, b, pieces):
+    """A product as a TPU makes it, of the leading bf16 pieces of both factors: 2 HIGH, 3 HIGHEST.
+
+    See `jax.lax.Precision`; products of pieces beyond the last one kept are left out.
+    """
+    split = []
+    for rest in (a.astype(np.float32), b.astype(np.float32)):
+        split.append([])
+        for _ in range(pieces):
+            split[-1].append(rest.astype(ml_dtypes.bfloat16).astype(np.float32))
+            rest = rest - split[-1][-1]
+    pairs = [(i, j) for i in range(pieces) for j in range(pieces) if i + j < pieces]
+    return sum(split[0][i].astype(np.float64) @ split[1][j].astype(np.float64) for i, j in pairs)
+
+
+def test_the_precision_that_the_products_ask_for_is_needed_and_suffices(monkeypatch):
+    """A CPU has f32 whatever is asked for: here the products are those of a TPU."""
+    frames = windowed(400)
+    filterbank = np.asarray(frontend.triangles(jnp.asarray(PUBLISHED.mel_edges),
+                                               PUBLISHED.frequencies))  # fmt: skip
+    power = np.abs(np.fft.rfft(frames, 2048)) ** 2
+    expected = np.log10(1 + 1e4 * power @ filterbank.astype(np.float64))
+
+    def error(pieces, mel_pieces):
+        monkeypatch.setattr(
+            jnp, "matmul", lambda a, b, precision: in_bf16(np.asarray(a), np.asarray(b), pieces)
+        )
+        spectrum = frontend.power_by_matmul(jnp.asarray(frames, jnp.float32), 2048)
+        mel = in_bf16(np.asarray(spectrum), filterbank, mel_pieces)
+        return np.abs(np.log10(1 + 1e4 * mel) - expected).max()
+
+    assert error(1, 2) > 0.1
+    assert error(2, 2) > 1e-3
+    assert error(3, 2) < 3e-4
+    assert error(3, 1) > 1e-3
+
+
+def test_each_platform_has_its_own_way():
+    def lowered(platform):
+        function = jax.jit(lambda x: frontend.log_mel(PUBLISHED, x))
+        argument = jax.ShapeDtypeStruct((2, 4000), jnp.float32)
+        return function.trace(argument).lower(lowering_platforms=(platform,)).as_text()
+
+    for platform in ("cpu", "cuda"):
+        assert "stablehlo.fft" in lowered(platform)
+    tpu = lowered("tpu")
+    assert "stablehlo.fft" not in tpu
+    assert "gather" not in tpu
+    products = [line for line in tpu.splitlines() if "dot_general" in line]
+    assert len(products) == 3
+    assert all("precision = [HIGH" in line for line in products)
+
+
+def test_both_ways_have_the_same_gradient():
+    frames = jnp.asarray(windowed(400), jnp.float32)
+    weights = jnp.asarray(np.random.default_rng(1).standard_normal((4, 1025)), jnp.float32)
+
+    def gradient(way):
+        return jax.grad(lambda x: jnp.sum(way(x, 2048) * weights))(frames)
+
+    expected = gradient(frontend.power_by_fft)
+    scale = float(jnp.max(jnp.abs(expected)))
+    np.testing.assert_allclose(gradient(frontend.power_by_matmul), expected, atol=1e-5 * scale)
