@@ -19,6 +19,8 @@ from loev_jax.corpus.score import RejectedError, Score
 SAMPLE_RATE = rendering.SAMPLE_RATE
 SECONDS = performances.SECONDS
 
+_QUIET = 0.01  # of the peak: a second that does not reach it is a rest
+
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
@@ -44,6 +46,8 @@ class Piece:
 
 def pieces(count: int, seed: int) -> list[Piece]:
     """Chooses pieces of the built-in corpus and how they are played.
+
+    Pieces that are silent for a second are left out: there is nothing to compare in a rest.
 
     Args:
         count: their number.
@@ -100,10 +104,11 @@ def _try_piece(number: int, name: str, seed: int) -> Piece | None:
     performance = dataclasses.replace(performances.draw(seed, number), drums=0)
     piece = Piece(number, score, performance, gain=1.0)
     try:
-        peak = float(np.abs(render(piece)).max())
+        loudest = np.abs(render(piece)).reshape(-1, SAMPLE_RATE).max(axis=1)
     except (ValueError, RuntimeError):  # the renderer does not take some files
         return None
-    if peak < 1e-3:
+    peak = float(loudest.max())
+    if loudest.min() <= _QUIET * peak:
         return None
     return dataclasses.replace(piece, gain=performance.peak / peak)
 

@@ -76,6 +76,7 @@ def test_pieces_are_a_function_of_seed_and_number():
         source = truth.render(one)
         assert source.dtype == np.float32
         assert np.abs(source).max() == pytest.approx(one.performance.peak, rel=1e-4)
+        assert np.abs(source).reshape(-1, RATE).max(axis=1).min() > 0.004  # no rests
         np.testing.assert_array_equal(source, truth.render(one))
 
 
