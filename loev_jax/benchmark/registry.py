@@ -13,6 +13,7 @@ BENCHMARKS: Mapping[str, str] = {
     "fidelity": "correlation of stretched and shifted log-mels with the truth, beside peers",
     "speed": "milliseconds a view, beside peers",
     "shortcut": "can a network tell that a view was stretched or shifted?",
+    "pictures": "log-mels before and after each transform, for the documents",
     "cycles": "augmentation's share of a training step on a TPU, by its compiler's count",
 }
 """What each measures. The name is that of its module in `loev_jax.benchmark`."""
