@@ -30,7 +30,8 @@ def test_an_unknown_name_is_one_line(tmp_path):
     done = run("--only=fidelity,none", f"--out={tmp_path}")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [
-        "error: --only=none: no such benchmark; there are fidelity, speed, shortcut, pictures, cycles"
+        "error: --only=none: no such benchmark; "
+        "there are fidelity, speed, shortcut, pictures, cycles"
     ]
 
 
