@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from loev_jax import frontend
-from loev_jax.augment import analysis
+from loev_jax.augment import analysis, frames
 from loev_jax.augment.augmentations import Augmentations
 from loev_jax.augment.chain import LogMelChain
 from loev_jax.augment.composition import batched_draw
@@ -155,13 +155,9 @@ def render(views: Views, audio: jax.Array, parameters: Parameters) -> jax.Array:
         raise ValueError(f"windows of {audio.shape[1]} samples; need {views.window_samples}")
     clips = audio.shape[0]
     length = views.source_samples
-
-    def crop(window: jax.Array, start: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(window, (start,), (length,))
-
     # Views first: neighbouring rows, which mixing pairs, are then different clips.
-    cut = jax.vmap(lambda starts: jax.vmap(crop)(audio, starts), in_axes=1)(parameters["crop"])
-    source = cut.reshape(views.number * clips, length).astype(jnp.float32) / FULL_SCALE
+    cut = frames.crop(audio, parameters["crop"], length)
+    source = cut.reshape(views.number * clips, length) / FULL_SCALE
     flat = {name: value.T.reshape(-1) for name, value in parameters.items()}
     mels = views.chain.apply(source, flat)
     return jnp.moveaxis(mels.reshape(views.number, clips, *mels.shape[1:]), 0, 1)

@@ -96,6 +96,22 @@ def test_a_tpu_neither_slices_nor_gathers():
     assert all("precision = [HIGH" in line for line in products)
 
 
+@given(at=st.lists(st.integers(0, 3000 - 1234), min_size=4, max_size=4))
+def test_both_ways_cut_the_same_views(at):
+    audio = np.random.default_rng(0).integers(-(2**15), 2**15, (2, 3000)).astype(np.int16)
+    starts = np.asarray([[0, *at[:2]], [*at[2:], 3000 - 1234]], np.int32)
+    expected = [[audio[clip, view : view + 1234] for clip, view in enumerate(column)]
+                for column in starts.T]  # fmt: skip
+    for way in (frames.crop_by_slices, frames.crop_by_blocks, frames.crop):
+        cut = jitted(way)(jnp.asarray(audio), jnp.asarray(starts), length=1234)
+        np.testing.assert_array_equal(cut, expected)
+
+
+@functools.cache
+def jitted(way):
+    return jax.jit(way, static_argnames="length")
+
+
 def test_one_bad_sample_is_the_trouble_of_its_example_alone():
     audio = signals(3000).at[0, 100].set(jnp.nan)
     starts, widths = jnp.asarray([[0, 500], [0, 500]]), jnp.full(2, 400.0)
