@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from loev_jax import encoder as encoders
-from loev_jax.encoder import Cnn, CnnEncoder, Resnet, ResnetEncoder, modulation
+from loev_jax.encoder import Cnn, CnnEncoder, Residual, Resnet, ResnetEncoder, modulation
 
 SPEC = Cnn(
     channels=(16, 16),
@@ -137,14 +137,14 @@ def test_sizes_of_a_resnet(depth, features):
 
 
 def test_every_parameter_of_a_resnet_has_a_gradient_and_views_are_apart():
-    graph, state = nnx.split(resnet(dataclasses.replace(RESNET, depth=50)))
+    graph, state = nnx.split(resnet())
     inputs = log_mels(40)
 
     @jax.jit
     def both(state, inputs):
         def loss(state):
             features = nnx.merge(graph, state)(inputs)
-            return jnp.sum(features * jnp.cos(jnp.arange(2048.0))[None]), features
+            return jnp.sum(features * jnp.cos(jnp.arange(512.0))[None]), features
 
         return jax.grad(loss, has_aux=True)(state)
 
@@ -157,6 +157,16 @@ def test_every_parameter_of_a_resnet_has_a_gradient_and_views_are_apart():
     _, other = both(state, inputs.at[0].multiply(-1.0))
     np.testing.assert_allclose(other[1:], features[1:], rtol=1e-4, atol=1e-5)
     assert float(jnp.abs(other[0] - features[0]).max()) > 1e-2
+
+
+def test_a_bottleneck_adds_to_what_it_is_given():
+    """Without its last norm's scale a block of equal shapes is the rectified identity."""
+    block = Residual(Resnet(depth=50, compute_dtype="float32"), 256, 64, 1, rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 5, 256)), jnp.float32)
+    assert float(jnp.abs(block(x) - nnx.relu(x)).max()) > 0.1
+    last = block.layers[-1].norm
+    last.scale[...] = jnp.zeros_like(last.scale[...])
+    np.testing.assert_allclose(block(x), nnx.relu(x), atol=1e-6)
 
 
 def test_a_resnet_in_bf16_is_close_to_f32():
