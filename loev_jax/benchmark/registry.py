@@ -15,7 +15,6 @@ BENCHMARKS: Mapping[str, str] = {
     "shortcut": "can a network tell that a view was stretched or shifted?",
     "pictures": "log-mels before and after each transform, for the documents",
     "cycles": "augmentation's share of a training step on a TPU, by its compiler's count",
-    "pictures": "log-mels before and after each augmentation, beside the truth",
 }
 """What each measures. The name is that of its module in `loev_jax.benchmark`."""
 
