@@ -40,7 +40,8 @@ def fidelity(result: Mapping[str, Any], path: Path) -> None:
             panel.grid(alpha=0.3)
             panel.spines[["top", "right"]].set_visible(False)
         axes[row][0].set_ylabel("correlation of log-mels with the truth")
-    axes[0][1].legend(fontsize=8)
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=9)
     _save(figure, path)
 
 
