@@ -2,9 +2,8 @@
 
 It hears texture and nothing else: statistics over time of local differences of the log-mel, band by
 band. Readers of them are fitted by ridge regression, and a logistic regression decides from what
-they read. A convolutional network can learn the same from the log-mel itself, but from as many
-views it finds less (`docs/shortcuts.md`), and a test that is to say "there is nothing to find" had
-better look sharply.
+they read. A small convolutional network on the log-mels themselves told fewer views right
+(`docs/shortcuts.md`), and a test that is to say "there is nothing to find" had better look sharply.
 """
 
 from __future__ import annotations
