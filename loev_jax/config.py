@@ -117,8 +117,9 @@ def default() -> ConfigDict:
 
     Where they leave the published recipe: LooC views instead of two independent ones, every
     augmentation always applied, positives by tolerance, linear heads with a bias, the translation
-    loss, and mel bands that end at 6.3 kHz: above, a shift down by four semitones leaves bands
-    empty, from which a network could read the shift.
+    loss, mel bands that end at 6.3 kHz (above, a shift down by four semitones leaves bands empty,
+    from which a network could read the shift), and an analysis window whose length is drawn for
+    each view: with a fixed one the rate can be read from the texture of noise (docs/shortcuts.md).
     """
     sections: dict[str, Any] = {"seed": 0, "heads": {}}
     for name, cls in _SECTIONS.items():
@@ -126,6 +127,7 @@ def default() -> ConfigDict:
         values = {field.name: _plain(_default_of(field)) for field in fields}
         sections[name] = values
     sections["frontend"]["fmax"] = 6_300.0
+    sections["views"]["window_scale"] = (0.72, 1.36)
     for published in (TimeStretch(), PitchShift(), Gain(), Filter()):
         sections["augment"][published.NAME] = _plain(published)
     return ConfigDict(sections)

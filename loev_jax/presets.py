@@ -45,7 +45,7 @@ def _shrink(settings: ConfigDict) -> None:
     settings.augment.time_stretch.update(low=-0.32, high=0.32)  # rates 0.8 to 1.25
     settings.augment.pitch_shift.update(step=1.0)
     settings.augment.filter.update(probability=0.5)
-    settings.views.update(seconds=5.0, spread_seconds=4.0, window_scale=(0.72, 1.36))
+    settings.views.update(seconds=5.0, spread_seconds=4.0)
     settings.encoder.compute_dtype = "float32"
     settings.loss.translation = 2.0
     settings.optimizer.update(learning_rate=2e-3, warmup_steps=100, weight_decay=1e-2)

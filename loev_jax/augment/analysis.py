@@ -4,8 +4,9 @@ A log-mel needs magnitudes only, so a time stretch is the *hop* of the analysis,
 its *filterbank*, and gain and filters are a gain curve on the spectrum. There are no vocoder
 artefacts from which a network could tell that a view was stretched.
 
-One cue would remain: the window keeps its length while the hop scales, so the texture of noise
-betrays the rate. `window_scale` draws the window's length independently of the rate.
+One cue remains: the window keeps its length while the hop scales, so the texture of noise betrays
+the rate. A window whose length is drawn per view, or frames that do not overlap, hide it in part
+(docs/shortcuts.md has the figures).
 """
 
 from __future__ import annotations

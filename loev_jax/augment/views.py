@@ -7,6 +7,7 @@ sends windows long enough for the fastest view, `Views.window_samples` samples o
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
@@ -40,6 +41,9 @@ class Views:
         spread_seconds: greatest distance between the starts of two views of a clip.
         window_scale: range of the factor of the analysis window's length, drawn per view (analysis
             domain only; see `loev_jax.augment.analysis`).
+        window_follows_pitch: whether the window is longer by the pitch ratio too, so that a mel
+            band of a shifted view hears as many independent bins as before (analysis domain only).
+            It hides shifts where frames do not overlap.
     """
 
     frontend: frontend.LogMel
@@ -52,6 +56,7 @@ class Views:
     crop: Literal["same", "adjacent", "random"] = "random"
     spread_seconds: float = 4.0
     window_scale: tuple[float, float] = (1.0, 1.0)
+    window_follows_pitch: bool = False
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -62,7 +67,16 @@ class Views:
             raise ValueError(f"spread_seconds={self.spread_seconds} must be 0 or more")
         if not 0 < self.window_scale[0] <= self.window_scale[1]:
             raise ValueError(f"window_scale={self.window_scale} must be positive and ascend")
-        analysis.span(self.frontend, self.window_scale[1])
+        analysis.span(self.frontend, self.longest_window)
+
+    @property
+    def longest_window(self) -> float:
+        """The greatest factor of the analysis window's length; 1 in the waveform domain."""
+        if self.domain != "analysis":
+            return 1.0
+        shift = self.augmentations.pitch_shift
+        higher = shift.high if shift and self.window_follows_pitch else 0.0
+        return self.window_scale[1] * math.exp2(max(higher, 0.0) / 12)
 
     @property
     def number(self) -> int:
@@ -82,7 +96,7 @@ class Views:
             self.frames,
             self.frontend,
             self.domain,
-            self.window_scale[1] if self.domain == "analysis" else 1.0,
+            self.longest_window,
         )
 
     @property
@@ -132,6 +146,8 @@ def draw(views: Views, key: jax.Array, example: jax.Array) -> Parameters:
         # Only the analysis domain has a window to scale: elsewhere 1 is what is applied.
         low, high = views.window_scale if views.domain == "analysis" else (1.0, 1.0)
         scale = jax.random.uniform(scale_key, (views.number,), jnp.float32, low, high)
+        if views.domain == "analysis" and views.window_follows_pitch and "pitch_shift" in drawn:
+            scale = scale * jnp.exp2(drawn["pitch_shift"] / 12.0)
         return drawn | {"crop": _offsets(views, crop_key), "window_scale": scale}
 
     return batched_draw(one, key, example)

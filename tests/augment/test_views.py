@@ -100,6 +100,22 @@ def test_both_domains_agree():
         assert abs(first.mean() - second.mean()) < 0.1, view
 
 
+def test_a_window_may_follow_the_pitch():
+    """It is as many times longer as the view is higher, and the source is long enough for it."""
+    fixed = dataclasses.replace(VIEWS, frontend=dataclasses.replace(VIEWS.frontend, n_fft=1024))
+    spec = dataclasses.replace(fixed, window_follows_pitch=True)
+    plain, applied = (views.draw(one, KEY, jnp.arange(20)) for one in (fixed, spec))
+    ratio = 2 ** (np.asarray(applied["pitch_shift"]) / 12)
+    assert ratio.max() > 1.1
+    np.testing.assert_allclose(applied["window_scale"], plain["window_scale"] * ratio, rtol=1e-5)
+    assert applied["window_scale"].max() <= spec.longest_window == 1.2 * 2 ** (3 / 12)
+    assert spec.source_samples > fixed.source_samples
+    elsewhere = dataclasses.replace(spec, domain="waveform")
+    assert (views.draw(elsewhere, KEY, jnp.arange(2))["window_scale"] == 1).all()
+    with pytest.raises(ValueError, match="n_fft"):
+        dataclasses.replace(VIEWS, window_follows_pitch=True)
+
+
 def test_windows_of_another_length_are_refused():
     with pytest.raises(ValueError, match="need"):
         views.make(VIEWS, KEY, windows(VIEWS)[:, :-1], jnp.arange(3))
