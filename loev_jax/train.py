@@ -64,10 +64,13 @@ def _claimed(workdir: Path) -> Iterator[None]:
 def _batches(recipe: Recipe, first_step: int, mesh: Mesh) -> Iterator[steps.Batch]:
     """Global batches on the device, from `first_step` on; bad data is told at once."""
     devices, clips = mesh.size, recipe.training.clips
-    if clips % devices:
+    unit, pairs = devices, ""
+    if recipe.views.augmentations.mixes:
+        unit, pairs = 2 * devices, " and in pairs to be mixed"
+    if clips % unit:
         raise UserError(
-            f"config.training.clips: {clips} is not divisible by the {devices} devices; "
-            f"try {clips // devices * devices or devices}"
+            f"config.training.clips: {clips} is not divisible by the {devices} devices{pairs}; "
+            f"try {clips // unit * unit or unit}"
         )
     host_batches = pipeline.batches(
         open_split(recipe.data.path, recipe.data.split),

@@ -111,6 +111,11 @@ class Augmentations:
         return tuple(transform for transform in found if transform is not None)
 
     @property
+    def mixes(self) -> bool:
+        """Whether clips are mixed in pairs, so that each device must hold an even number."""
+        return self.mix is not None or self.mixup is not None
+
+    @property
     def fastest(self) -> float:
         """The greatest rate of time stretch, at least 1."""
         return fastest_rate(self.time_stretch)

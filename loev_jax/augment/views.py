@@ -165,11 +165,13 @@ def render(views: Views, audio: jax.Array, parameters: Parameters) -> jax.Array:
         Log-mels [clips, views, frames, bands] f32.
 
     Raises:
-        ValueError: the windows are of another length.
+        ValueError: the windows are of another length, or an odd number of clips is to be mixed.
     """
     if audio.shape[1] != views.window_samples:
         raise ValueError(f"windows of {audio.shape[1]} samples; need {views.window_samples}")
     clips = audio.shape[0]
+    if views.augmentations.mixes and clips % 2:
+        raise ValueError(f"{clips} clips cannot be mixed in pairs: take an even number a device")
     length = views.source_samples
     # Views first: neighbouring rows, which mixing pairs, are then different clips.
     cut = frames.crop(audio, parameters["crop"], length)

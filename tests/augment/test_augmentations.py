@@ -68,6 +68,8 @@ def test_all_of_them_at_once_in_views():
         np.testing.assert_array_equal(applied[name][:, 0], applied[name][:, 1])
         assert (applied[name][:, 0] != applied[name][:, 2]).all()
     assert (applied["gain"] == applied["gain"][:, :1]).all()
+    with pytest.raises(ValueError, match="3 clips cannot be mixed in pairs"):
+        views.render(spec, jnp.zeros((3, spec.window_samples), jnp.int16), applied)
     # Mixing pairs the same view of two clips, so that without the other clip every view differs.
     alone = np.abs(render(audio.at[1].set(0)) - mels)[0]
     assert (alone.max(axis=(1, 2)) > 0.01).all()

@@ -136,6 +136,19 @@ def test_a_stopped_run_ends_as_one_that_was_not(undisturbed, corpus, tmp_path, n
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(undisturbed[0]))
 
 
+def mixing(directory):
+    """A config of the user's own that mixes clips."""
+    path = directory / "mixing.py"
+    path.write_text(
+        "from loev_jax import presets\n"
+        "def get_config(variant=''):\n"
+        "    settings = presets.recipe('small', {'tempo': 'time_stretch'})\n"
+        "    settings.augment.mixup = {'probability': 0.5}\n"
+        "    return settings\n"
+    )
+    return path
+
+
 def bad(name, corpus, workdir):
     """The arguments of a mistake, and what its one line must name."""
     cases = {
@@ -166,6 +179,15 @@ def bad(name, corpus, workdir):
             command(workdir, corpus, "--config.training.clips=4000"),
             "4000",
         ),
+        "odd clips to mix": (
+            [
+                f"--config={mixing(workdir.parent)}"
+                if argument.startswith("--config=")
+                else argument
+                for argument in command(workdir, corpus, "--config.training.clips=3")
+            ],
+            "clips: 3 is not divisible by the 1 devices and in pairs to be mixed; try 2",
+        ),
         "stray argument": (command(workdir, corpus, "quickly"), "'quickly'"),
     }
     return cases[name]
@@ -183,6 +205,7 @@ def bad(name, corpus, workdir):
         "missing data",
         "window longer than the clips",
         "batch larger than the data",
+        "odd clips to mix",
         "stray argument",
     ],
 )
