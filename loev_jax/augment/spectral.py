@@ -297,11 +297,6 @@ def stretch_and_shift_of(
     return stretch, shift
 
 
-def log2_fastest(stretch: TimeStretch | None) -> float:
-    """Greatest log2 rate, 0 without a stretch."""
-    return stretch.fastest if stretch else 0.0
-
-
 def fastest_rate(stretch: TimeStretch | None) -> float:
     """Greatest rate, at least 1."""
-    return math.exp2(log2_fastest(stretch))
+    return math.exp2(stretch.fastest) if stretch else 1.0
