@@ -176,6 +176,7 @@ def test_other_objectives_and_models_train_on_any_mesh(change):
     settings.training.steps = 12
     if change == "pairs":
         settings.loss.update(parameter=1.0, embedding=1.0, contrast=0.5)
+        settings.loss.embedding_form = "contrastive"
         settings.loss.periods = {"pitch_shift": 12.0}
         settings.heads.colour = "filter"
         settings.training.clips = 8

@@ -124,7 +124,8 @@ def distance(
 def embedding(predicted: jax.Array, space: jax.Array) -> jax.Array:
     """Mean of 1 - cosine of where each pair's first view is moved to, and its second view.
 
-    For unit vectors this is half their squared distance, so cosine and MSE are one.
+    For unit vectors this is half their squared distance, so cosine and MSE are one. The contrastive
+    form needs the whole global batch: `objective.anticipate`.
 
     Args:
         predicted: [clips, pairs, d], for `differences.pairs(views)`.

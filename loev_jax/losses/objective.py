@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from loev_jax.augment import differences
 from loev_jax.augment.parameters import Parameters
 from loev_jax.heads import INVARIANT
 from loev_jax.losses import contrastive, equivariance, masks
@@ -42,6 +44,8 @@ class Loss:
             parameters do; 0 leaves it out, as it does the next two.
         parameter: weight of the parameter loss: the difference is read off a pair of views.
         embedding: weight of the embedding loss: one view moved by the difference is the other.
+        embedding_form: "cosine", the distance from the other view; or "contrastive": nearer to it
+            than to the rest of the global batch, at the head's temperature (EquiMod).
         equivariance_weights: of the heads in these three by name; a head not named weighs 1.
         periods: of parameters that are circular, in their unit, such as 12 semitones.
         readout_space: what the translation loss reads, the "encoder" or the "head".
@@ -61,6 +65,7 @@ class Loss:
     translation: float = 1.0
     parameter: float = 0.0
     embedding: float = 0.0
+    embedding_form: Literal["cosine", "contrastive"] = "cosine"
     equivariance_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     periods: Mapping[str, float] = dataclasses.field(default_factory=dict)
     readout_space: Literal["encoder", "head"] = "head"
@@ -156,6 +161,39 @@ def _gather(rows: jax.Array, axis: str) -> jax.Array:
     return jax.lax.all_gather(rows, axis, tiled=True)
 
 
+def _marks(parameters: Parameters, clips: jax.Array, axis: str) -> tuple[Marks, Marks]:
+    """Of this device's rows, and of those of every device; parameters and clips are [rows]."""
+    rows = clips.shape[0]
+    here = Marks(jax.lax.axis_index(axis) * rows + jnp.arange(rows), clips, parameters)
+    all_clips = _gather(clips, axis)
+    gathered = {name: _gather(value, axis) for name, value in parameters.items()}
+    return here, Marks(jnp.arange(all_clips.shape[0]), all_clips, gathered)
+
+
+def _contrasted(
+    spec: Loss,
+    rows: jax.Array,
+    columns: jax.Array,
+    row_marks: Marks,
+    column_marks: Marks,
+    axis: str,
+    temperature: float | jax.Array,
+) -> jax.Array:
+    """This device's share of the mean loss of its rows against the columns of every device, []."""
+    losses = contrastive.row_losses_in_blocks(
+        rows,
+        columns,
+        row_marks,
+        column_marks,
+        pairing(spec),
+        temperature,
+        spec.form,
+        spec.block_rows,
+    )
+    counted = _gather(losses.counted, axis)
+    return jnp.sum(losses.loss) / contrastive.divisor(counted, spec.reduction)
+
+
 def contrast(
     spec: Loss,
     heads: Mapping[str, tuple[str, ...]],
@@ -179,29 +217,71 @@ def contrast(
     Returns:
         By head, f32 [].
     """
-    rows = clips.shape[0]
-    here = Marks(jax.lax.axis_index(axis) * rows + jnp.arange(rows), clips, parameters)
-    all_clips = _gather(clips, axis)
-    gathered = {name: _gather(value, axis) for name, value in parameters.items()}
-    everywhere = Marks(jnp.arange(all_clips.shape[0]), all_clips, gathered)
+    here, everywhere = _marks(parameters, clips, axis)
 
     def share(head: str) -> jax.Array:
         names = masks.parameters_of(heads.get(head, ()))
         unit = normalise(projections[head])
-        losses = contrastive.row_losses_in_blocks(
-            unit,
-            _gather(unit, axis),
-            here.of(names),
-            everywhere.of(names),
-            pairing(spec),
-            temperatures[head],
-            spec.form,
-            spec.block_rows,
+        columns = _gather(unit, axis)
+        return _contrasted(
+            spec, unit, columns, here.of(names), everywhere.of(names), axis, temperatures[head]
         )
-        counted = _gather(losses.counted, axis)
-        return jnp.sum(losses.loss) / contrastive.divisor(counted, spec.reduction)
 
     return {head: share(head) for head in (INVARIANT, *heads)}
+
+
+def anticipate(
+    spec: Loss,
+    heads: Mapping[str, tuple[str, ...]],
+    moved: Mapping[str, jax.Array],
+    projections: Mapping[str, jax.Array],
+    parameters: Parameters,
+    clips: jax.Array,
+    axis: str,
+    temperatures: Temperatures,
+) -> dict[str, jax.Array]:
+    """This device's share of the embedding loss in its contrastive form, of every variant head.
+
+    EquiMod (Devillers & Lefort 2022, arXiv 2211.01244, section 3.2): the first view of a pair,
+    moved by the pair's difference, is to be nearer to the second than to any other row. Views of
+    the clip that agree with the second in what the head keeps are the same place to it, and
+    positives too. The first view is left out: to stay is neither right nor wrong.
+
+    Args:
+        spec: the objective.
+        heads: for each variant head, the augmentations it keeps.
+        moved: by head, [clips, pairs, d] of this device, for `differences.pairs(views)`.
+        projections: by head, [rows, d] of this device's views, clip by clip.
+        parameters: applied to them, each [rows].
+        clips: the global number of each row's clip, [rows].
+        axis: the mesh axis over which the global batch is split.
+        temperatures: of every head.
+
+    Returns:
+        By head, f32 [].
+    """
+    here, everywhere = _marks(parameters, clips, axis)
+
+    def share(head: str) -> jax.Array:
+        names = masks.parameters_of(heads[head])
+        number = moved[head].shape[0]
+        first, second = differences.pairs(clips.shape[0] // number)
+
+        def of(views: np.ndarray, leaf: jax.Array) -> jax.Array:
+            return leaf.reshape(number, -1)[:, views].reshape(-1)
+
+        marks = Marks(
+            of(first, here.number),
+            of(second, here.clip),
+            {name: of(second, here.parameters[name]) for name in names},
+        )
+        rows = normalise(moved[head]).reshape(-1, moved[head].shape[-1])
+        columns = _gather(normalise(projections[head]), axis)
+        return _contrasted(
+            spec, rows, columns, marks, everywhere.of(names), axis, temperatures[head]
+        )
+
+    return {head: share(head) for head in moved}
 
 
 def equivary(
@@ -283,7 +363,13 @@ def objective(
     """
     views = outputs.projections[INVARIANT].shape[0] // example.shape[0]
     flat = {name: value.reshape(-1) for name, value in parameters.items()}
+    clips = jnp.repeat(example, views)
     losses, spreads = equivary(spec, model, outputs, parameters, axis)
+    if spec.embedding_form == "contrastive" and "embedding" in losses:
+        losses["embedding"] = anticipate(
+            spec, model.heads, outputs.predicted.moved, outputs.projections, flat, clips, axis,
+            temperatures,
+        )  # fmt: skip
     weights = {name: getattr(spec, name) for name in losses}
     loss = sum(
         (weights[name] * _weighted_mean(by_head, spec.equivariance_weights)
@@ -292,8 +378,7 @@ def objective(
     )  # fmt: skip
     if spec.contrast > 0:
         losses["contrastive"] = contrast(
-            spec, model.heads, outputs.projections, flat, jnp.repeat(example, views), axis,
-            temperatures,
+            spec, model.heads, outputs.projections, flat, clips, axis, temperatures
         )  # fmt: skip
         loss += spec.contrast * _weighted_mean(losses["contrastive"], spec.weights)
     parts = {

@@ -110,6 +110,69 @@ def test_losses_and_gradients_are_those_of_the_global_batch(devices, block_rows)
         np.testing.assert_allclose(to_scale, gradients[1], rtol=1e-9)
 
 
+@pytest.mark.parametrize(("devices", "block_rows"), [(1, 512), (1, 7), (4, 512), (8, 4)])
+def test_the_embedding_loss_contrasts_with_the_global_batch(devices, block_rows):
+    """Against a loop over all pairs in NumPy, and its gradient against that of a plain formula."""
+    spec = Loss(block_rows=block_rows, embedding_form="contrastive")
+    pairs = [(i, j) for i in range(VIEWS) for j in range(VIEWS) if i != j]
+    rng = np.random.default_rng(3)
+    with jax.enable_x64(True):
+        projections, parameters, clips = drawn()
+        moved = {k: jnp.asarray(rng.standard_normal((CLIPS, len(pairs), SIZE))) for k in HEADS}
+
+        def local(moved, projections, parameters, clips):
+            def loss(moved, projections):
+                by_head = objective.anticipate(
+                    spec, HEADS, moved, projections, parameters, clips, step.AXIS,
+                    dict.fromkeys(HEADS, 0.1),
+                )  # fmt: skip
+                return sum(by_head.values()), by_head
+
+            gradients, by_head = jax.grad(loss, argnums=(0, 1), has_aux=True)(moved, projections)
+            return jax.lax.psum(by_head, step.AXIS), gradients
+
+        split, whole = PartitionSpec(step.AXIS), PartitionSpec()
+        mesh = step.make_mesh(jax.devices()[:devices])
+        by_head, gradients = jax.jit(
+            jax.shard_map(local, mesh=mesh, in_specs=split, out_specs=(whole, split))
+        )(moved, projections, parameters, clips)
+
+        weight = {}  # of each positive in the mean, and which columns count
+        for head, names in HEADS.items():
+            positive = np.zeros((CLIPS, len(pairs), ROWS))
+            other = np.ones_like(positive)
+            for clip in range(CLIPS):
+                for at, (i, j) in enumerate(pairs):
+                    source, target = clip * VIEWS + i, clip * VIEWS + j
+                    other[clip, at, source] = 0
+                    for row in set(range(clip * VIEWS, (clip + 1) * VIEWS)) - {source}:
+                        positive[clip, at, row] = all(
+                            parameters[name][row] == parameters[name][target] for name in names
+                        )
+            assert np.all(positive.sum(axis=-1) > 0)
+            assert np.any(positive.sum(axis=-1) > 1)
+            weight[head] = positive / positive.sum(axis=-1, keepdims=True), other
+
+        def plain(moved, projections):
+            total = 0.0
+            for head, (positive, other) in weight.items():
+                rows = moved[head] / jnp.linalg.norm(moved[head], axis=-1, keepdims=True)
+                space = projections[head]
+                columns = space / jnp.linalg.norm(space, axis=-1, keepdims=True)
+                similar = jnp.exp(jnp.einsum("cpd,rd->cpr", rows, columns) / 0.1)
+                below = jnp.sum(similar * other, axis=-1, keepdims=True)
+                total += -jnp.sum(positive * jnp.log(similar / below)) / (CLIPS * len(pairs))
+            return total
+
+        value, expected = jax.value_and_grad(plain, argnums=(0, 1))(moved, projections)
+        np.testing.assert_allclose(sum(by_head.values()), value, rtol=1e-9)
+        jax.tree.map(
+            lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-9),
+            gradients,
+            (expected[0], {**dict.fromkeys(NAMES), **expected[1]}),
+        )
+
+
 def test_eight_devices_each_take_the_memory_of_a_block():
     """16 384 rows over 8 devices and three heads, compiled and not run."""
     rows, size = 16_384, 128
