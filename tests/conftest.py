@@ -7,7 +7,7 @@ import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most of the suite's time is compiling, of programs that run once: LLVM's optimiser saves a test
-# nothing and takes a third of it. XLA's own passes over the graph are those of any run.
+# nothing and takes over a quarter of it. XLA's own passes over the graph are those of any run.
 os.environ["XLA_FLAGS"] = " ".join(
     ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
 )

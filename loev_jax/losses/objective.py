@@ -242,7 +242,7 @@ def anticipate(
 ) -> dict[str, jax.Array]:
     """This device's share of the embedding loss in its contrastive form, of every variant head.
 
-    EquiMod (Devillers & Lefort 2022, arXiv 2211.01244, section 3.2): the first view of a pair,
+    EquiMod (Devillers & Lefort 2022, arXiv 2211.01244): the first view of a pair,
     moved by the pair's difference, is to be nearer to the second than to any other row. Views of
     the clip that agree with the second in what the head keeps are the same place to it, and
     positives too. The first view is left out: to stay is neither right nor wrong.
