@@ -176,7 +176,7 @@ def _heads(section: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     result = {}
     for name, value in section.items():
         kept = (value,) if isinstance(value, str) else tuple(value)
-        if name in (ENCODER, INVARIANT, "all"):
+        if name in (ENCODER, INVARIANT, "heads", "all"):
             raise UserError(f"config.heads.{name}: the name is taken; choose another")
         unknown = [one for one in kept if one not in PARAMETERS_OF]
         if unknown or not kept:

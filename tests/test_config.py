@@ -78,6 +78,7 @@ def test_a_head_may_keep_several_augmentations():
         ({"augment": {"noise": {"snr": {"low": 9.0}}}}, "config.augment.noise.snr"),
         ({"augment": {"shared": ("noise",)}}, "'noise' in one_of or shared is never applied"),
         ({"heads": {"encoder": "gain"}}, "config.heads.encoder: the name is taken"),
+        ({"heads": {"heads": "gain"}}, "config.heads.heads: the name is taken"),
         ({"heads": {"tempo": "time_stretch"}}, "time_stretch is never applied"),
         ({"loss": {"weights": {"tempo": 2.0}}}, "config.loss.weights.tempo: no such head"),
         ({"loss": {"temperature": 0.0}}, "config.loss: temperature=0.0"),

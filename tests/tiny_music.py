@@ -8,7 +8,8 @@ from array_record.python import array_record_module
 
 from loev_jax.data import records
 
-LABELS = {"tempo": np.float32, "key": np.int64, "metre": str, "instrument": str}
+LABELS = {"tempo": np.float32, "key": np.int64, "metre": str, "instrument": str,
+          "collection": str}  # fmt: skip
 CLIPS = {"train": 24, "validation": 8, "test": 12}
 SECONDS = 2.0
 RATE = 16_000
@@ -29,6 +30,7 @@ def record(split, number, *, seconds=SECONDS):
         "tempo": tempo,
         "key": key,
         "metre": ("3/4", "4/4")[number % 2],
+        "collection": ("chorales", "tunes")[number // 2 % 2],
         "instrument": ("piano", "reed", "strings")[number % 3],
     }
 

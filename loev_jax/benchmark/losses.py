@@ -23,7 +23,7 @@ from loev_jax.benchmark import peers
 from loev_jax.benchmark.timing import grown, measure, peak_megabytes
 from loev_jax.data import processes
 from loev_jax.errors import UserError
-from loev_jax.losses import objective
+from loev_jax.losses import global_batch, objective
 from loev_jax.losses.objective import Loss
 
 ROWS, SIZE, VIEWS = 1024, 128, 4
@@ -105,9 +105,10 @@ def _ours(rows: int) -> Once:
 
     def local(projections: Any, parameters: Any, clips: jax.Array) -> Any:
         def loss(projections: Mapping[str, jax.Array]) -> jax.Array:
-            each = objective.contrast(
-                SPEC, HEADS, projections, parameters, clips, step.AXIS, temperatures
+            batch = global_batch.gather(
+                projections, parameters, tuple(parameters), clips, step.AXIS
             )
+            each = objective.contrast(SPEC, HEADS, batch, step.AXIS, temperatures)
             return jnp.mean(jnp.stack(list(each.values())))
 
         value, gradient = jax.value_and_grad(loss)(projections)

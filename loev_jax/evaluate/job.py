@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.evaluator import SPLITS, Evaluator
 from loev_jax.evaluate.probes import PROBES
 from loev_jax.evaluate.retrieval import Retrieval
-from loev_jax.evaluate.spaces import Embedder, Facts, Vectored, with_all
+from loev_jax.evaluate.spaces import Embedder, Facts, Vectored, Vectors, with_unions
 from loev_jax.model import ENCODER
 
 EVALUATORS: dict[str, Evaluator] = {one.name: one for one in (*PROBES, Retrieval(), Equivariance())}
@@ -178,7 +178,8 @@ class Job:
             self._baseline_key, self._baseline = key, random
             self._baseline_scores.clear()
         assert self._baseline is not None
-        return facts, _complete(spaces[0]), _complete(self._baseline)
+        heads = recipe.model.projected
+        return facts, _complete(spaces[0], heads), _complete(self._baseline, heads)
 
     def _embed_with(
         self, these: list[models.Model]
@@ -251,11 +252,15 @@ class Job:
                 )
 
 
-def _complete(spaces: Mapping[str, Vectored]) -> dict[str, Vectored]:
-    """Adds the space of all spaces to every split, standardised by the train split."""
+def _complete(spaces: Mapping[str, Vectored], heads: Sequence[str]) -> dict[str, Vectored]:
+    """Adds the spaces made of several to every split, standardised by the train split."""
     train = spaces["train"].tracks
+
+    def unions(vectors: Vectors) -> Vectors:
+        return with_unions(train, vectors, heads)
+
     return {
-        split: Vectored(*(with_all(train, part) for part in (one.tracks, one.clean, one.moved)))
+        split: Vectored(unions(one.tracks), unions(one.clean), unions(one.moved))
         for split, one in spaces.items()
     }
 

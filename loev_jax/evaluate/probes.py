@@ -104,5 +104,6 @@ PROBES = (
     Probe("key", "key", "key"),
     Probe("metre", "metre", "class"),
     Probe("instrument", "instrument", "class"),
+    Probe("collection", "collection", "class"),
 )
 """Another label is another entry."""

@@ -25,8 +25,11 @@ from loev_jax.evaluate import clips
 from loev_jax.evaluate.linear import Standardiser
 from loev_jax.model import Model
 
+HEADS = "heads"
+"""The space that concatenates all projections, where there are several: that of LooC++."""
+
 ALL = "all"
-"""The space that concatenates all others, each standardised and of unit length."""
+"""The space that concatenates all of the model's, each standardised and of unit length."""
 
 Vectors = dict[str, np.ndarray]
 """By space, [rows, size] f32."""
@@ -225,17 +228,21 @@ def _facts(done: Sequence[clips.Batch], labels: Sequence[str], skipped: Sequence
     )
 
 
-def with_all(train: Vectors, spaces: Vectors) -> Vectors:
-    """Adds the space `ALL` to `spaces`: each standardised by `train`, of unit length, side by side.
+def with_unions(train: Vectors, spaces: Vectors, heads: Sequence[str]) -> Vectors:
+    """Adds the spaces `HEADS` and `ALL` to `spaces`.
 
-    Unit length makes every space weigh the same in a cosine, whatever its size.
+    `HEADS` is the representation of LooC++ (Xiao et al. 2021, arXiv 2008.05659): the projections
+    side by side. They are of unit length already, so each weighs the same in a cosine. The spaces
+    of `ALL` have sizes and scales of their own: each is standardised by `train` and scaled to unit
+    length first.
 
     Args:
         train: tracks of the train split, by space.
-        spaces: rows to add the space to, by space.
+        spaces: rows to add the spaces to, by space.
+        heads: the spaces that are projections; with only one there is no `HEADS`.
 
     Returns:
-        `spaces` and `ALL`.
+        `spaces`, `HEADS` and `ALL`.
     """
 
     def unit(name: str) -> np.ndarray:
@@ -243,4 +250,5 @@ def with_all(train: Vectors, spaces: Vectors) -> Vectors:
         length = np.linalg.norm(rows, axis=1, keepdims=True)
         return (rows / np.maximum(length, 1e-12)).astype(np.float32)
 
-    return spaces | {ALL: np.concatenate([unit(name) for name in train], axis=1)}
+    several = {HEADS: np.concatenate([spaces[head] for head in heads], axis=1)} if heads[1:] else {}
+    return spaces | several | {ALL: np.concatenate([unit(name) for name in train], axis=1)}

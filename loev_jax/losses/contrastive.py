@@ -129,14 +129,19 @@ def row_losses_in_blocks(
     return RowLosses(*(value.reshape(-1)[:number] for value in losses))
 
 
-def divisor(counted: jax.Array, reduction: Literal["rows_with_positives", "all_rows"]) -> jax.Array:
-    """What the sum of row losses is divided by, from [N] flags of all rows; at least 1.
+def divisor(
+    counted: jax.Array, rows: int, reduction: Literal["rows_with_positives", "all_rows"]
+) -> jax.Array:
+    """What the sum of row losses is divided by, f32 [], at least 1.
 
-    "all_rows" (published) lets rows without positives count as 0.
+    Args:
+        counted: how many rows have a positive, [].
+        rows: how many there are.
+        reduction: "all_rows" (published) lets rows without positives count as 0.
     """
     if reduction == "all_rows":
-        return jnp.asarray(counted.size, jnp.float32)
-    return jnp.maximum(jnp.sum(counted), 1).astype(jnp.float32)
+        return jnp.asarray(rows, jnp.float32)
+    return jnp.maximum(counted, 1).astype(jnp.float32)
 
 
 def _products(left: jax.Array, right: jax.Array) -> jax.Array:

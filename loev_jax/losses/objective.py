@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,8 @@ import numpy as np
 from loev_jax.augment import differences
 from loev_jax.augment.parameters import Parameters
 from loev_jax.heads import INVARIANT
-from loev_jax.losses import contrastive, equivariance, masks
+from loev_jax.losses import contrastive, equivariance, global_batch, masks
+from loev_jax.losses.global_batch import GlobalBatch, Marks
 from loev_jax.losses.masks import Tolerance
 from loev_jax.model import ModelSpec, Outputs, normalise
 
@@ -123,24 +125,6 @@ def temperatures_of(spec: Loss, heads: Sequence[str], params: Mapping[str, Any])
     return {head: spec.temperatures.get(head, spec.temperature) for head in heads}
 
 
-class Marks(NamedTuple):
-    """What tells which rows are positives of each other.
-
-    Attributes:
-        number: of the row in the global batch, [n].
-        clip: the global number of its clip, [n].
-        parameters: those in which positives agree, each [n].
-    """
-
-    number: jax.Array
-    clip: jax.Array
-    parameters: Parameters
-
-    def of(self, names: Sequence[str]) -> Marks:
-        """The same rows with some of the parameters only."""
-        return self._replace(parameters={name: self.parameters[name] for name in names})
-
-
 def pairing(spec: Loss) -> contrastive.Pairing:
     """Which rows are themselves or positives of each other, from their `Marks`."""
 
@@ -156,50 +140,25 @@ def pairing(spec: Loss) -> contrastive.Pairing:
     return pairs
 
 
-def _gather(rows: jax.Array, axis: str) -> jax.Array:
-    """Rows of every device, in order; its transpose sends each gradient home, so it is exact."""
-    return jax.lax.all_gather(rows, axis, tiled=True)
-
-
-def _marks(parameters: Parameters, clips: jax.Array, axis: str) -> tuple[Marks, Marks]:
-    """Of this device's rows, and of those of every device; parameters and clips are [rows]."""
-    rows = clips.shape[0]
-    here = Marks(jax.lax.axis_index(axis) * rows + jnp.arange(rows), clips, parameters)
-    all_clips = _gather(clips, axis)
-    gathered = {name: _gather(value, axis) for name, value in parameters.items()}
-    return here, Marks(jnp.arange(all_clips.shape[0]), all_clips, gathered)
-
-
-def _contrasted(
-    spec: Loss,
-    rows: jax.Array,
-    columns: jax.Array,
-    row_marks: Marks,
-    column_marks: Marks,
-    axis: str,
-    temperature: float | jax.Array,
-) -> jax.Array:
-    """This device's share of the mean loss of its rows against the columns of every device, []."""
-    losses = contrastive.row_losses_in_blocks(
-        rows,
-        columns,
-        row_marks,
-        column_marks,
-        pairing(spec),
-        temperature,
-        spec.form,
-        spec.block_rows,
-    )
-    counted = _gather(losses.counted, axis)
-    return jnp.sum(losses.loss) / contrastive.divisor(counted, spec.reduction)
+def _shares(
+    spec: Loss, losses: Mapping[str, contrastive.RowLosses], axis: str
+) -> dict[str, jax.Array]:
+    """This device's share of the mean of each head's row losses, []; one collective for all."""
+    if not losses:
+        return {}
+    counts = jax.lax.psum(jnp.stack([jnp.sum(of.counted) for of in losses.values()]), axis)
+    devices = jax.lax.axis_size(axis)
+    return {
+        head: jnp.sum(of.loss)
+        / contrastive.divisor(count, devices * of.loss.shape[0], spec.reduction)
+        for (head, of), count in zip(losses.items(), counts, strict=True)
+    }
 
 
 def contrast(
     spec: Loss,
     heads: Mapping[str, tuple[str, ...]],
-    projections: Mapping[str, jax.Array],
-    parameters: Parameters,
-    clips: jax.Array,
+    batch: GlobalBatch,
     axis: str,
     temperatures: Temperatures,
 ) -> dict[str, jax.Array]:
@@ -208,35 +167,35 @@ def contrast(
     Args:
         spec: the objective.
         heads: for each variant head, the augmentations it keeps.
-        projections: by head, [rows, d] of this device's views.
-        parameters: applied to them, each [rows].
-        clips: the global number of each row's clip, [rows].
+        batch: every head's rows, of this device and of all.
         axis: the mesh axis over which the global batch is split.
         temperatures: of every head.
 
     Returns:
         By head, f32 [].
     """
-    here, everywhere = _marks(parameters, clips, axis)
 
-    def share(head: str) -> jax.Array:
+    def losses(head: str) -> contrastive.RowLosses:
         names = masks.parameters_of(heads.get(head, ()))
-        unit = normalise(projections[head])
-        columns = _gather(unit, axis)
-        return _contrasted(
-            spec, unit, columns, here.of(names), everywhere.of(names), axis, temperatures[head]
+        return contrastive.row_losses_in_blocks(
+            batch.rows[head],
+            batch.columns[head],
+            batch.row_marks.of(names),
+            batch.column_marks.of(names),
+            pairing(spec),
+            temperatures[head],
+            spec.form,
+            spec.block_rows,
         )
 
-    return {head: share(head) for head in (INVARIANT, *heads)}
+    return _shares(spec, {head: losses(head) for head in (INVARIANT, *heads)}, axis)
 
 
 def anticipate(
     spec: Loss,
     heads: Mapping[str, tuple[str, ...]],
     moved: Mapping[str, jax.Array],
-    projections: Mapping[str, jax.Array],
-    parameters: Parameters,
-    clips: jax.Array,
+    batch: GlobalBatch,
     axis: str,
     temperatures: Temperatures,
 ) -> dict[str, jax.Array]:
@@ -251,21 +210,19 @@ def anticipate(
         spec: the objective.
         heads: for each variant head, the augmentations it keeps.
         moved: by head, [clips, pairs, d] of this device, for `differences.pairs(views)`.
-        projections: by head, [rows, d] of this device's views, clip by clip.
-        parameters: applied to them, each [rows].
-        clips: the global number of each row's clip, [rows].
+        batch: every head's rows, of this device clip by clip, and of all.
         axis: the mesh axis over which the global batch is split.
         temperatures: of every head.
 
     Returns:
         By head, f32 [].
     """
-    here, everywhere = _marks(parameters, clips, axis)
+    here = batch.row_marks
 
-    def share(head: str) -> jax.Array:
+    def losses(head: str) -> contrastive.RowLosses:
         names = masks.parameters_of(heads[head])
         number = moved[head].shape[0]
-        first, second = differences.pairs(clips.shape[0] // number)
+        first, second = differences.pairs(here.clip.shape[0] // number)
 
         def of(views: np.ndarray, leaf: jax.Array) -> jax.Array:
             return leaf.reshape(number, -1)[:, views].reshape(-1)
@@ -275,13 +232,18 @@ def anticipate(
             of(second, here.clip),
             {name: of(second, here.parameters[name]) for name in names},
         )
-        rows = normalise(moved[head]).reshape(-1, moved[head].shape[-1])
-        columns = _gather(normalise(projections[head]), axis)
-        return _contrasted(
-            spec, rows, columns, marks, everywhere.of(names), axis, temperatures[head]
+        return contrastive.row_losses_in_blocks(
+            normalise(moved[head]).reshape(-1, moved[head].shape[-1]),
+            batch.columns[head],
+            marks,
+            batch.column_marks.of(names),
+            pairing(spec),
+            temperatures[head],
+            spec.form,
+            spec.block_rows,
         )
 
-    return {head: share(head) for head in moved}
+    return _shares(spec, {head: losses(head) for head in moved}, axis)
 
 
 def equivary(
@@ -333,6 +295,21 @@ def _weighted_mean(losses: Mapping[str, jax.Array], weights: Mapping[str, float]
     return total / (sum(each.values()) or 1.0)
 
 
+def _global_batch(
+    model: ModelSpec, outputs: Outputs, parameters: Parameters, example: jax.Array, axis: str
+) -> GlobalBatch:
+    """The rows of every head, [clips * views] of this device, and all that they contrast with."""
+    views = outputs.projections[INVARIANT].shape[0] // example.shape[0]
+    compared = [masks.parameters_of(kept) for kept in model.heads.values()]
+    return global_batch.gather(
+        outputs.projections,
+        {name: value.reshape(-1) for name, value in parameters.items()},
+        tuple(dict.fromkeys(itertools.chain.from_iterable(compared))),
+        jnp.repeat(example, views),
+        axis,
+    )
+
+
 def objective(
     spec: Loss,
     model: ModelSpec,
@@ -361,15 +338,14 @@ def objective(
         The share of the loss, and the shares of "loss", "contrastive/HEAD", "translation/HEAD",
         "parameter/HEAD", "embedding/HEAD", and of the spreads of `equivary`.
     """
-    views = outputs.projections[INVARIANT].shape[0] // example.shape[0]
-    flat = {name: value.reshape(-1) for name, value in parameters.items()}
-    clips = jnp.repeat(example, views)
     losses, spreads = equivary(spec, model, outputs, parameters, axis)
-    if spec.embedding_form == "contrastive" and "embedding" in losses:
+    anticipates = spec.embedding_form == "contrastive" and "embedding" in losses
+    if anticipates or spec.contrast > 0:
+        batch = _global_batch(model, outputs, parameters, example, axis)
+    if anticipates:
         losses["embedding"] = anticipate(
-            spec, model.heads, outputs.predicted.moved, outputs.projections, flat, clips, axis,
-            temperatures,
-        )  # fmt: skip
+            spec, model.heads, outputs.predicted.moved, batch, axis, temperatures
+        )
     weights = {name: getattr(spec, name) for name in losses}
     loss = sum(
         (weights[name] * _weighted_mean(by_head, spec.equivariance_weights)
@@ -377,9 +353,7 @@ def objective(
         start=jnp.zeros((), jnp.float32),
     )  # fmt: skip
     if spec.contrast > 0:
-        losses["contrastive"] = contrast(
-            spec, model.heads, outputs.projections, flat, clips, axis, temperatures
-        )  # fmt: skip
+        losses["contrastive"] = contrast(spec, model.heads, batch, axis, temperatures)
         loss += spec.contrast * _weighted_mean(losses["contrastive"], spec.weights)
     parts = {
         f"{name}/{head}": value

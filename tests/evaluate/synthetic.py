@@ -8,7 +8,7 @@ CLIPS = {"train": 300, "validation": 80, "test": 120}
 SIZE = 24
 
 
-def facts(seed=0, clips=CLIPS, labels=("tempo", "key", "metre", "instrument")):
+def facts(seed=0, clips=CLIPS, labels=("tempo", "key", "metre", "instrument", "collection")):
     """Labels and differences drawn at random; two clips are of one piece."""
     rng = np.random.default_rng(seed)
     known = {}
@@ -17,6 +17,7 @@ def facts(seed=0, clips=CLIPS, labels=("tempo", "key", "metre", "instrument")):
             "tempo": 2.0 ** rng.uniform(6, 7.5, count),
             "key": rng.integers(0, 24, count),
             "metre": rng.choice(["3/4", "4/4", "6/8"], count),
+            "collection": rng.choice(["chorales", "tunes"], count),
             "instrument": rng.choice(["piano", "reed"], count),
         }
         known[split] = Facts(

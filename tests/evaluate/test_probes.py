@@ -6,7 +6,7 @@ import synthetic
 from loev_jax.evaluate import labels
 from loev_jax.evaluate.probes import PROBES, Probe
 
-TEMPO, KEY, METRE, INSTRUMENT = PROBES
+TEMPO, KEY, METRE, *_ = PROBES
 
 
 def test_tempo_is_read_where_it_is_a_direction_and_nowhere_else(known, vectors):

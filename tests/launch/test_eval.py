@@ -29,7 +29,7 @@ def test_the_last_checkpoint_then_the_rest(workdir):
     assert done.returncode == 0, done.stderr
     assert "step 2 (24 train, 8 validation, 12 test clips)" in done.stdout
     rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if "|" in line]
-    spaces = ["encoder", "invariant", "pitch", "tempo", "all"]
+    spaces = ["encoder", "invariant", "pitch", "tempo", "heads", "all"]
     assert rows[2:] == [
         *spaces,
         *(f"random init, {space}" for space in spaces),
@@ -55,7 +55,7 @@ def test_the_last_checkpoint_then_the_rest(workdir):
         (["--workdir={run}", "--step=9"], "--step=9: {run} has the checkpoints 1, 2"),
         (
             ["--workdir={run}", "--tasks=tempo,chords"],
-            "--tasks: unknown task 'chords': choose from tempo, key, metre, instrument, retrieval,",
+            "--tasks: unknown task 'chords': choose from tempo, key, metre, instrument, collection,",
         ),
         (["--workdir={run}", "--segments=0"], "--segments=0: give a number of at least 1"),
         (["--workdir={run}", "--watch", "--step=1"], "--step=1: --watch evaluates every"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from loev_jax.losses import contrastive, objective
+from loev_jax.losses import contrastive, global_batch, objective
 from loev_jax.model import normalise
 
 GOLDEN = Path(__file__).parent / "golden" / "ntxent.npz"
@@ -34,11 +34,11 @@ def published(golden, case, block_rows):
 
     def loss(rows_of_head, names):
         unit = normalise(rows_of_head)
-        marks = objective.Marks(jnp.arange(rows), clip, applied).of(names)
+        marks = global_batch.Marks(jnp.arange(rows), clip, applied).of(names)
         result = contrastive.row_losses_in_blocks(
             unit, unit, marks, marks, pairing, float(temperature), "published", block_rows
         )
-        return jnp.sum(result.loss) / contrastive.divisor(result.counted, "all_rows")
+        return jnp.sum(result.loss) / contrastive.divisor(jnp.sum(result.counted), rows, "all_rows")
 
     for head, names in enumerate(HEADS):
         ours = jax.value_and_grad(loss)(jnp.asarray(features[head]), names)
@@ -83,7 +83,8 @@ def test_default_mode_equals_the_definition():
     result = contrastive.row_losses(
         jnp.asarray(unit), jnp.asarray(unit), jnp.asarray(positive), jnp.eye(rows, dtype=bool), 0.1
     )
-    value = jnp.sum(result.loss) / contrastive.divisor(result.counted, "rows_with_positives")
+    number = jnp.sum(result.counted)
+    value = jnp.sum(result.loss) / contrastive.divisor(number, rows, "rows_with_positives")
     assert not bool(result.counted[5])
     np.testing.assert_allclose(value, by_hand(unit.astype(np.float64), positive, 0.1), rtol=1e-5)
 
@@ -92,7 +93,7 @@ def test_no_positive_at_all_is_zero_not_nan():
     unit = normalise(jnp.ones((4, 3)))
     nothing = jnp.zeros((4, 4), bool)
     result = contrastive.row_losses(unit, unit, nothing, jnp.eye(4, dtype=bool), 0.1)
-    assert float(contrastive.divisor(result.counted, "rows_with_positives")) == 1.0
+    assert float(contrastive.divisor(jnp.sum(result.counted), 4, "rows_with_positives")) == 1.0
     np.testing.assert_array_equal(result.loss, np.zeros(4))
 
 

@@ -12,13 +12,14 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from loev_jax import optimizer, step
-from loev_jax.losses import objective
+from loev_jax.losses import global_batch, objective
 from loev_jax.losses.objective import Loss
 
 CLIPS, VIEWS, SIZE = 8, 3, 6
 ROWS = CLIPS * VIEWS
 HEADS = {"tempo": ("time_stretch",), "both": ("time_stretch", "gain")}
 NAMES = ("invariant", *HEADS)
+KEPT = ("time_stretch", "gain")
 
 
 def drawn():
@@ -39,14 +40,9 @@ def shares(spec, devices):
 
     def local(projections, parameters, clips, log_scale):
         def loss(projections, log_scale):
+            batch = global_batch.gather(projections, parameters, KEPT, clips, step.AXIS)
             by_head = objective.contrast(
-                spec,
-                HEADS,
-                projections,
-                parameters,
-                clips,
-                step.AXIS,
-                dict.fromkeys(NAMES, jnp.exp(-log_scale)),
+                spec, HEADS, batch, step.AXIS, dict.fromkeys(NAMES, jnp.exp(-log_scale))
             )
             return sum((at + 1) * by_head[name] for at, name in enumerate(NAMES)), by_head
 
@@ -110,6 +106,22 @@ def test_losses_and_gradients_are_those_of_the_global_batch(devices, block_rows)
         np.testing.assert_allclose(to_scale, gradients[1], rtol=1e-9)
 
 
+def test_rows_cross_the_mesh_once_for_all_heads():
+    """Forward: clips, parameters, projections and the counts; backward: the projections again."""
+    projections, parameters, clips = drawn()
+    lowered = shares(Loss(), 4).lower(projections, parameters, clips, jnp.log(10.0)).as_text()
+    kinds = ("all_gather", "all_reduce", "reduce_scatter", "all_to_all", "collective_permute")
+    count = {kind: lowered.count(f'"stablehlo.{kind}"') for kind in kinds}
+    summed_by_the_test = len(NAMES) + 1
+    assert count == {
+        "all_gather": 3,
+        "all_reduce": 1 + summed_by_the_test,
+        "reduce_scatter": 1,
+        "all_to_all": 0,
+        "collective_permute": 0,
+    }
+
+
 @pytest.mark.parametrize(("devices", "block_rows"), [(1, 512), (1, 7), (4, 512), (8, 4)])
 def test_the_embedding_loss_contrasts_with_the_global_batch(devices, block_rows):
     """Against a loop over all pairs in NumPy, and its gradient against that of a plain formula."""
@@ -122,10 +134,10 @@ def test_the_embedding_loss_contrasts_with_the_global_batch(devices, block_rows)
 
         def local(moved, projections, parameters, clips):
             def loss(moved, projections):
+                batch = global_batch.gather(projections, parameters, KEPT, clips, step.AXIS)
                 by_head = objective.anticipate(
-                    spec, HEADS, moved, projections, parameters, clips, step.AXIS,
-                    dict.fromkeys(HEADS, 0.1),
-                )  # fmt: skip
+                    spec, HEADS, moved, batch, step.AXIS, dict.fromkeys(HEADS, 0.1)
+                )
                 return sum(by_head.values()), by_head
 
             gradients, by_head = jax.grad(loss, argnums=(0, 1), has_aux=True)(moved, projections)
