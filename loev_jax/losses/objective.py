@@ -140,12 +140,31 @@ def pairing(spec: Loss) -> contrastive.Pairing:
     return pairs
 
 
+def _row_losses(
+    spec: Loss,
+    batch: GlobalBatch,
+    head: str,
+    rows: jax.Array,
+    marks: Marks,
+    temperature: float | jax.Array,
+) -> contrastive.RowLosses:
+    """Contrasts unit vectors [n, d] with a head's columns, by the parameters in their marks."""
+    return contrastive.row_losses_in_blocks(
+        rows,
+        batch.columns[head],
+        marks,
+        batch.column_marks.of(tuple(marks.parameters)),
+        pairing(spec),
+        temperature,
+        spec.form,
+        spec.block_rows,
+    )
+
+
 def _shares(
     spec: Loss, losses: Mapping[str, contrastive.RowLosses], axis: str
 ) -> dict[str, jax.Array]:
     """This device's share of the mean of each head's row losses, []; one collective for all."""
-    if not losses:
-        return {}
     counts = jax.lax.psum(jnp.stack([jnp.sum(of.counted) for of in losses.values()]), axis)
     devices = jax.lax.axis_size(axis)
     return {
@@ -176,17 +195,8 @@ def contrast(
     """
 
     def losses(head: str) -> contrastive.RowLosses:
-        names = masks.parameters_of(heads.get(head, ()))
-        return contrastive.row_losses_in_blocks(
-            batch.rows[head],
-            batch.columns[head],
-            batch.row_marks.of(names),
-            batch.column_marks.of(names),
-            pairing(spec),
-            temperatures[head],
-            spec.form,
-            spec.block_rows,
-        )
+        marks = batch.row_marks.of(masks.parameters_of(heads.get(head, ())))
+        return _row_losses(spec, batch, head, batch.rows[head], marks, temperatures[head])
 
     return _shares(spec, {head: losses(head) for head in (INVARIANT, *heads)}, axis)
 
@@ -220,7 +230,6 @@ def anticipate(
     here = batch.row_marks
 
     def losses(head: str) -> contrastive.RowLosses:
-        names = masks.parameters_of(heads[head])
         number = moved[head].shape[0]
         first, second = differences.pairs(here.clip.shape[0] // number)
 
@@ -230,18 +239,10 @@ def anticipate(
         marks = Marks(
             of(first, here.number),
             of(second, here.clip),
-            {name: of(second, here.parameters[name]) for name in names},
+            {name: of(second, here.parameters[name]) for name in masks.parameters_of(heads[head])},
         )
-        return contrastive.row_losses_in_blocks(
-            normalise(moved[head]).reshape(-1, moved[head].shape[-1]),
-            batch.columns[head],
-            marks,
-            batch.column_marks.of(names),
-            pairing(spec),
-            temperatures[head],
-            spec.form,
-            spec.block_rows,
-        )
+        rows = normalise(moved[head]).reshape(-1, moved[head].shape[-1])
+        return _row_losses(spec, batch, head, rows, marks, temperatures[head])
 
     return _shares(spec, {head: losses(head) for head in moved}, axis)
 

@@ -55,7 +55,8 @@ def test_the_last_checkpoint_then_the_rest(workdir):
         (["--workdir={run}", "--step=9"], "--step=9: {run} has the checkpoints 1, 2"),
         (
             ["--workdir={run}", "--tasks=tempo,chords"],
-            "--tasks: unknown task 'chords': choose from tempo, key, metre, instrument,",
+            "--tasks: unknown task 'chords': choose from tempo, key, metre, instrument, "
+            "collection, retrieval,",
         ),
         (["--workdir={run}", "--segments=0"], "--segments=0: give a number of at least 1"),
         (["--workdir={run}", "--watch", "--step=1"], "--step=1: --watch evaluates every"),
