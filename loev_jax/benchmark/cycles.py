@@ -26,7 +26,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,15 +34,21 @@ import jax.numpy as jnp
 from loev_jax import config, frontend, presets, step
 from loev_jax.augment import analysis, frames, views
 from loev_jax.data.progress import Progress
+from loev_jax.encoders.encoder import Settings as Encoder
+from loev_jax.encoders.nfnet import Nfnet
 from loev_jax.encoders.resnet import Resnet
 from loev_jax.errors import UserError
 
 CLIPS, QUICK_CLIPS = 32, 2
 TOPOLOGY = "v5e:1x1"
 
-Depth = Literal[18, 34, 50]
-
 VIEWS, STEP = "views: analysis domain", "training step"
+
+ENCODERS: dict[str, tuple[Encoder, Encoder]] = {
+    f"{STEP}: sf_nfnet_f0": (Nfnet(), Nfnet(depths=(1, 1, 1, 1))),
+    f"{STEP}: resnet 50": (Resnet(depth=50), Resnet(depth=18)),
+}
+"""The encoder of each step, and the one that stands for it in a hurry."""
 
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -62,8 +68,8 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         quick: few clips, a small encoder and a compiler in a hurry, whose figures mean nothing.
 
     Returns:
-        `share`, the cycles of augmentation and front end over those of the step; `million_cycles`
-        of each program, how many of them lie in loops, and its share of the step.
+        `share`, the cycles of augmentation and front end over those of each step; `million_cycles`
+        of each program and how many of them lie in loops.
 
     Raises:
         UserError: libtpu is not installed, or does not compile.
@@ -72,26 +78,23 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("cycles: libtpu is not installed; pip install -e '.[tpu]' brings it")
     clips = QUICK_CLIPS if quick else CLIPS
-    depth: Depth = 18 if quick else 50
-    progress = Progress("TPU compilations", len(PROGRAMS), "programs")
+    names = (*PROGRAMS, *ENCODERS)
+    progress = Progress("TPU compilations", len(names), "programs")
     counted = {}
-    for number, name in enumerate(PROGRAMS):
+    for number, name in enumerate(names):
         progress.update(number)
-        counted[name] = _in_a_process(name, clips, depth, quick)
+        counted[name] = _in_a_process(name, clips, quick)
     progress.close()
-    whole = counted[STEP]["all"]
     return {
-        "share": counted[VIEWS]["all"] / whole,
+        "share": {step: counted[VIEWS]["all"] / counted[step]["all"] for step in ENCODERS},
         "chip": TOPOLOGY,
         "libtpu": importlib.metadata.version("libtpu"),
-        "encoder": f"resnet {depth}, bfloat16",
         "clips": clips,
-        "rows": clips * _recipe(clips, depth).views.number,
+        "rows": clips * _recipe(clips).views.number,
         "million_cycles": {
             name: {
                 "all": count["all"] / 1e6,
                 "in loops": count["loops"] / 1e6,
-                "share of the step": count["all"] / whole,
                 "compiled in s": count["seconds"],
             }
             for name, count in counted.items()
@@ -99,9 +102,9 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
     }
 
 
-def _in_a_process(name: str, clips: int, depth: Depth, quick: bool) -> dict[str, float]:
+def _in_a_process(name: str, clips: int, quick: bool) -> dict[str, float]:
     """`_count` in a process that has the compiler to itself. Raises UserError as `run` does."""
-    arguments = json.dumps([name, clips, depth, quick])
+    arguments = json.dumps([name, clips, quick])
     done = subprocess.run(
         [sys.executable, "-m", __name__, arguments],
         env=os.environ | _ENVIRONMENT,
@@ -154,15 +157,11 @@ def count(hlo: str) -> dict[str, int]:
     return {"all": whole, "loops": loops}
 
 
-def _recipe(clips: int, depth: Depth) -> config.Recipe:
-    """The full recipe of configs/loev_tempo_pitch.py with a resnet, of `clips` a step."""
+def _recipe(clips: int) -> config.Recipe:
+    """The full recipe of configs/loev_tempo_pitch.py, of `clips` a step."""
     heads = {"tempo": "time_stretch", "pitch": "pitch_shift"}
     full = config.read(presets.recipe("", heads))
-    return dataclasses.replace(
-        full,
-        model=dataclasses.replace(full.model, encoder=Resnet(depth=depth)),
-        training=dataclasses.replace(full.training, clips=clips),
-    )
+    return dataclasses.replace(full, training=dataclasses.replace(full.training, clips=clips))
 
 
 Program = tuple[Callable[..., Any], tuple[jax.ShapeDtypeStruct, ...]]
@@ -220,7 +219,7 @@ def _views(recipe: config.Recipe, domain: str) -> Program:
     return make, _batch(recipe)
 
 
-PROGRAMS: dict[str, Callable[[config.Recipe], Program] | None] = {
+PROGRAMS: dict[str, Callable[[config.Recipe], Program]] = {
     "spectra at a hop: FFT": lambda recipe: _frames_at_a_hop(recipe, frontend.power_by_fft),
     "spectra at a hop: products": lambda recipe: _frames_at_a_hop(recipe, frontend.power_by_matmul),
     "spectra anywhere: slices, FFT": lambda recipe: _frames_anywhere(
@@ -230,12 +229,11 @@ PROGRAMS: dict[str, Callable[[config.Recipe], Program] | None] = {
     "log-mel": _log_mel,
     VIEWS: lambda recipe: _views(recipe, "analysis"),
     "views: waveform domain": lambda recipe: _views(recipe, "waveform"),
-    STEP: None,
 }
-"""What makes each program; the step brings its own sharding."""
+"""What makes each program but the steps, which bring their own sharding."""
 
 
-def _count(name: str, clips: int, depth: Depth, quick: bool) -> dict[str, float]:
+def _count(name: str, clips: int, quick: bool) -> dict[str, float]:
     """Compiles a program for a TPU: its `count`, and the seconds that it took."""
     from jax.experimental import topologies
 
@@ -243,16 +241,17 @@ def _count(name: str, clips: int, depth: Depth, quick: bool) -> dict[str, float]
     devices = topologies.get_topology_desc(
         platform="tpu", topology_name=TOPOLOGY, chips_per_host_bounds=(1, 1, 1)
     ).devices
-    recipe = _recipe(clips, depth)
+    recipe = _recipe(clips)
     mesh = step.make_mesh(devices)
-    make = PROGRAMS[name]
-    if make is None:
+    if name in ENCODERS:
+        model = dataclasses.replace(recipe.model, encoder=ENCODERS[name][quick])
+        recipe = dataclasses.replace(recipe, model=model)
         state = jax.eval_shape(lambda: step.init(recipe, step.make_mesh(jax.devices()[:1])))
         batch = dict(zip(("audio", "example"), _batch(recipe), strict=True))
         jitted: Any = step.make(recipe, mesh)
         arguments = (_on(state, step.replicated(mesh)), _on(batch, step.split_over(mesh)))
     else:
-        function, shapes = make(recipe)
+        function, shapes = PROGRAMS[name](recipe)
         jitted, arguments = jax.jit(function), _on(shapes, step.split_over(mesh))
     # At low effort it takes a fraction of the time and says nothing of speed.
     options = {"exec_time_optimization_effort": -1.0} if quick else None

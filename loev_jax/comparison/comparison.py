@@ -1,0 +1,118 @@
+"""A comparison from its plan to its tables; run again, it goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+
+from loev_jax.comparison import plan as plans
+from loev_jax.comparison import report, runs
+from loev_jax.comparison.plan import Plan
+from loev_jax.comparison.runs import Results
+from loev_jax.data import records
+from loev_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a comparison is asked for.
+
+    Attributes:
+        data: path of the data set.
+        only: recipes by name; None for all.
+        seeds: of each recipe.
+        steps: of the reference; the others get as many as take equally long.
+        quick: time the steps in a hurry.
+    """
+
+    data: str
+    only: Sequence[str] | None
+    seeds: int
+    steps: int
+    quick: bool
+
+
+def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
+    """Runs what is missing, one run after another, and shows the results.
+
+    The plan is made once: steps are timed when the comparison begins, and a later call takes the
+    plan that it finds, with more seeds and other recipes where it asks for them.
+
+    Args:
+        root: of the repository.
+        out: gets `results.json` and `results.png`.
+        workdirs: gets the runs.
+        settings: what is asked for.
+
+    Raises:
+        UserError: there is no such recipe, no data set, another plan in `out`, or a run failed.
+    """
+    names = plans.choose(settings.only)
+    records.open_split(settings.data, "train")  # before minutes are spent
+    for directory in (out, workdirs):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out={directory}: {error.strerror}") from error
+    results = _planned(root, names, settings, runs.read(out), out)
+    runs.write(out, results)
+    todo = [(name, seed) for name, seed in results.missing() if name in names]
+    for number, (name, seed) in enumerate(todo):
+        logging.info(
+            "run %d of %d: %s, seed %d, %d steps%s",
+            number + 1, len(todo), name, seed, results.plan.steps[name],
+            _eta(results, todo[number:]),
+        )  # fmt: skip
+        results.runs[runs.key(name, seed)] = runs.run(root, results.plan, name, seed, workdirs)
+        runs.write(out, results)
+    show(out)
+
+
+def show(out: Path) -> None:
+    """Prints the tables of what `out` holds and draws its plot.
+
+    Raises:
+        UserError: there is nothing.
+    """
+    results = runs.read(out)
+    if results is None or not results.runs:
+        raise UserError(f"--out={out}: no finished run in {runs.FILE}; leave --report out")
+    print(report.markdown(results), flush=True)
+    report.plot(results, out / "results.png")
+
+
+def _planned(
+    root: Path, names: Sequence[str], settings: Settings, found: Results | None, out: Path
+) -> Results:
+    """The results so far under a plan that has the recipes and seeds asked for."""
+    known = found.plan if found else Plan(settings.data, 0, settings.steps, {}, {})
+    if known.reference_steps != settings.steps:
+        raise UserError(
+            f"--steps={settings.steps}: {out / runs.FILE} has a plan of {known.reference_steps} "
+            "steps; go on with that, or give another --out"
+        )
+    milliseconds = dict(known.milliseconds)
+    if new := [name for name in names if name not in milliseconds]:
+        timed = plans.time_steps(root, new, settings.quick)
+        # On another day the machine may be slower: the reference, timed again, tells by how much.
+        pace = milliseconds.get(plans.REFERENCE, timed[plans.REFERENCE]) / timed[plans.REFERENCE]
+        milliseconds = {name: round(one * pace, 1) for name, one in timed.items()} | milliseconds
+    by_recipe = plans.equal_time(milliseconds, settings.steps)
+    steps = {
+        name: by_recipe[name] for name in plans.RECIPES if name in names or name in known.steps
+    }
+    seeds = max(settings.seeds, known.seeds)
+    plan = Plan(settings.data, seeds, settings.steps, steps, milliseconds)
+    return Results(plan, found.runs if found else {})
+
+
+def _eta(results: Results, todo: Sequence[tuple[str, int]]) -> str:
+    """How long the runs that are left take, if as long as those before; "" without any."""
+    if not results.runs:
+        return ""
+    took = [sum(one["seconds"].values()) for one in results.runs.values()]
+    minutes = sum(took) / len(took) * len(todo) / 60
+    return f", ETA of all {minutes:.0f} min"

@@ -1,0 +1,161 @@
+"""How a comparison is shown: tables of means and spreads over seeds, and a plot of every run."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from loev_jax.comparison.plan import RECIPES, REFERENCE
+from loev_jax.comparison.runs import Results, key
+from loev_jax.evaluate.report import number
+from loev_jax.evaluate.results import CHECKPOINT, RANDOM_INIT
+
+COLUMNS = {
+    "tempo_acc1": "tempo Acc1",
+    "tempo_acc2": "tempo Acc2",
+    "tempo_r2": "tempo R²",
+    "key_weighted": "key, weighted",
+    "instrument_accuracy": "instrument",
+    "collection_accuracy": "collection",
+    "neighbour_tempo": "neighbour's tempo",
+    "neighbour_key": "neighbour's key",
+}
+"""Columns of the first table, by metric."""
+
+PARAMETERS = {"time_stretch_r2": "stretch", "pitch_shift_r2": "shift"}
+"""Columns of the second: R² of the parameters' differences, by metric."""
+
+PANELS = (*COLUMNS, *PARAMETERS)
+
+Row = tuple[str, str, list[Mapping[str, float | None]]]
+"""A recipe's name, a space, and its metrics in the run of each seed."""
+
+
+def rows(results: Results) -> list[Row]:
+    """Random init, then every space of every recipe that has a finished run."""
+    spread = [
+        results.runs[key(REFERENCE, seed)][RANDOM_INIT]["encoder"]
+        for seed in range(results.plan.seeds)
+        if key(REFERENCE, seed) in results.runs
+    ]
+    found: list[Row] = [("random init", "encoder", spread)] if spread else []
+    for name in results.plan.steps:
+        done = [
+            results.runs[key(name, seed)][CHECKPOINT]
+            for seed in range(results.plan.seeds)
+            if key(name, seed) in results.runs
+        ]
+        for space in done[0] if done else ():
+            found.append((RECIPES[name], space, [one[space] for one in done]))
+    return found
+
+
+def mean_and_deviation(values: list[float | None]) -> str:
+    """Mean ± standard deviation; the mean alone of one value, a dash where one is missing."""
+    there = [value for value in values if value is not None]
+    if not there or len(there) < len(values):
+        return "-"
+    mean = number(statistics.fmean(there))
+    return f"{mean} ± {number(statistics.stdev(there))}" if len(there) > 1 else mean
+
+
+def markdown(results: Results) -> str:
+    """What was run, in how long, and the tables."""
+    plan, found = results.plan, rows(results)
+    done = [(name, seed) for name, seed in plan.runs() if key(name, seed) in results.runs]
+    per_recipe = [
+        [
+            RECIPES[name],
+            str(plan.steps[name]),
+            f"{plan.milliseconds[name]:.0f}",
+            ", ".join(f"{_seconds(results, name, seed):.0f}" for one, seed in done if one == name),
+        ]
+        for name in plan.steps
+    ]
+    return "\n\n".join(
+        [
+            f"{len(done)} of {len(plan.runs())} runs are done.",
+            _table(["recipe", "steps", "ms a step, timed in turn", "s of training"], per_recipe),
+            _metrics(found, COLUMNS),
+            _metrics(found, PARAMETERS),
+        ]
+    )
+
+
+def _seconds(results: Results, name: str, seed: int) -> float:
+    return results.runs[key(name, seed)]["seconds"]["training"]
+
+
+def _metrics(found: list[Row], columns: Mapping[str, str]) -> str:
+    return _table(
+        ["recipe", "space", "seeds", *columns.values()],
+        [
+            [recipe, space, str(len(runs)),
+             *(mean_and_deviation([one.get(metric) for one in runs]) for metric in columns)]
+            for recipe, space, runs in found
+        ],
+    )  # fmt: skip
+
+
+def _table(head: list[str], body: list[list[str]]) -> str:
+    widths = [max(3, *(len(row[k]) for row in (head, *body))) for k in range(len(head))]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
+        for row in (head, ["-" * w for w in widths], *body)
+    )
+
+
+def plot(results: Results, path: Path) -> None:
+    """Draws a dot for every run: a panel for each metric, a line for each recipe, by space.
+
+    Args:
+        results: with at least one run.
+        path: of the PNG, written at once or not at all.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found = rows(results)
+    recipes = list(dict.fromkeys(recipe for recipe, _, _ in found))
+    spaces = list(dict.fromkeys(space for _, space, _ in found))
+    figure = Figure(figsize=(15, 2.0 + 0.7 * len(recipes)), layout="constrained")
+    FigureCanvasAgg(figure)
+    titles = COLUMNS | {metric: f"R² of the {name}" for metric, name in PARAMETERS.items()}
+    panels = figure.subplots(2, len(PANELS) // 2, sharey=True)
+    for axes, metric in zip(panels.flat, PANELS, strict=True):
+        _dots(axes, metric, found, recipes, spaces)
+        axes.set_title(titles[metric], fontsize=10)
+        axes.set_yticks(range(len(recipes)), recipes, fontsize=8)
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].invert_yaxis()
+    handles, names = _legend(panels[0][0])
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=9)
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, format="png", dpi=110)
+    os.replace(partial, path)
+
+
+def _dots(axes: Any, metric: str, found: list[Row], recipes: list[str], spaces: list[str]) -> None:
+    """Every run's value in a panel, spaces one below another within a recipe's line."""
+    for recipe, space, runs in found:
+        place = recipes.index(recipe) + (spaces.index(space) - len(spaces) / 2) * 0.7 / len(spaces)
+        there = [one[metric] for one in runs if one.get(metric) is not None]
+        axes.plot(
+            [max(0.0, value or 0.0) for value in there],
+            [place] * len(there),
+            ".",
+            color=f"C{spaces.index(space)}",
+            label=space,
+        )
+
+
+def _legend(axes: Any) -> tuple[list[Any], list[str]]:
+    """One entry for each space."""
+    by_name: dict[str, Callable[..., Any] | Any] = {}
+    for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+        by_name.setdefault(name, handle)
+    return list(by_name.values()), list(by_name)

@@ -1,0 +1,121 @@
+"""The runs of a comparison: each is trained and evaluated by the entry points, and kept for good.
+
+All that is known lies in one file, so that a comparison can be stopped at any time, moved to
+another machine, and gone on with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loev_jax.comparison.plan import VARIANT, Plan, config_path
+from loev_jax.errors import UserError
+from loev_jax.evaluate.results import CHECKPOINT, RANDOM_INIT
+
+FILE = "results.json"
+_SECTIONS = (CHECKPOINT, RANDOM_INIT)
+
+
+@dataclasses.dataclass
+class Results:
+    """The plan and what has been measured so far.
+
+    Attributes:
+        plan: what is to be run.
+        runs: for each "recipe/seed" the metrics of a finished run, by section ("spaces",
+            "random_init"), space and name, and the seconds that it took.
+    """
+
+    plan: Plan
+    runs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def missing(self) -> list[tuple[str, int]]:
+        """The runs to be done, in order."""
+        return [one for one in self.plan.runs() if key(*one) not in self.runs]
+
+
+def key(name: str, seed: int) -> str:
+    """What a run is called in the file."""
+    return f"{name}/{seed}"
+
+
+def read(directory: Path) -> Results | None:
+    """What an earlier comparison left in a directory, if anything.
+
+    Raises:
+        UserError: the file is not what `write` leaves.
+    """
+    path = directory / FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Results(Plan(**found["plan"]), dict(found["runs"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no comparison ({error!r}): remove it") from error
+
+
+def write(directory: Path, results: Results) -> None:
+    """Writes what is known, whole or not at all."""
+    path = directory / FILE
+    partial = path.with_name(f".{FILE}.partial")
+    text = json.dumps(dataclasses.asdict(results), indent=1, sort_keys=True)
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def run(root: Path, plan: Plan, name: str, seed: int, workdirs: Path) -> dict[str, Any]:
+    """Trains and evaluates one recipe with one seed; an interrupted training is resumed.
+
+    Args:
+        root: of the repository.
+        plan: of the comparison.
+        name: of the recipe.
+        seed: of the run.
+        workdirs: gets the run's directory.
+
+    Returns:
+        Its metrics, as in `Results.runs`.
+
+    Raises:
+        UserError: training or evaluation failed.
+    """
+    workdir, last = workdirs / f"{name}-{seed}", plan.steps[name]
+    start = time.monotonic()
+    _call(
+        root / "launch" / "train.py",
+        f"--config={config_path(root, name)}:{VARIANT}",
+        f"--workdir={workdir}",
+        f"--config.seed={seed}",
+        f"--config.data.path={plan.data}",
+        f"--config.training.steps={last}",
+    )
+    trained = time.monotonic()
+    _call(root / "launch" / "eval.py", f"--workdir={workdir}", "--step=last")
+    result = json.loads((workdir / "eval" / f"{last}.json").read_text(encoding="utf-8"))
+    seconds = {"training": round(trained - start), "evaluation": round(time.monotonic() - trained)}
+    sections: Mapping[str, Any] = {name: _rounded(result[name]) for name in _SECTIONS}
+    return {"seconds": seconds, "steps": last, **sections}
+
+
+def _call(script: Path, *arguments: str) -> None:
+    """Runs an entry point, whose output goes where ours does. Raises UserError if it fails."""
+    done = subprocess.run([sys.executable, str(script), *arguments], check=False, stdout=sys.stderr)
+    if done.returncode:
+        said = " ".join((script.name, *arguments))
+        raise UserError(f"status {done.returncode} of {said}: mend it and run this again")
+
+
+def _rounded(value: Any) -> Any:
+    """Four decimals: the spread of seeds is in the second."""
+    if isinstance(value, Mapping):
+        return {name: _rounded(one) for name, one in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
