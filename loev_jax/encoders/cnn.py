@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from loev_jax.encoders.convolution import conv_general_dilated
+
 GROUPS = 8
 """Of channels that are normalised together."""
 
@@ -116,6 +118,7 @@ class ConvNorm(nnx.Module):
             kernel_dilation=(spec.dilations[layer],),
             kernel_init=nnx.initializers.he_normal(),
             dtype=jnp.dtype(spec.compute_dtype),
+            conv_general_dilated=conv_general_dilated,
             rngs=rngs,
         )
         self.norm = nnx.GroupNorm(outputs, num_groups=GROUPS, dtype=jnp.float32, rngs=rngs)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from loev_jax.encoders.convolution import conv_general_dilated
+
 
 @dataclasses.dataclass(frozen=True)
 class Resnet:
@@ -82,6 +84,7 @@ class ConvNorm(nnx.Module):
             use_bias=False,
             kernel_init=nnx.initializers.he_normal(),
             dtype=dtype,
+            conv_general_dilated=conv_general_dilated,
             rngs=rngs,
         )
         self.norm = nnx.GroupNorm(outputs, num_groups=spec.groups, dtype=jnp.float32, rngs=rngs)
