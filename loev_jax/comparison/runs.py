@@ -67,7 +67,7 @@ def write(directory: Path, results: Results) -> None:
     """Writes what is known, whole or not at all."""
     path = directory / FILE
     partial = path.with_name(f".{FILE}.partial")
-    text = json.dumps(dataclasses.asdict(results), indent=1, sort_keys=True)
+    text = json.dumps(dataclasses.asdict(results), indent=1)
     partial.write_text(text + "\n", encoding="utf-8")
     os.replace(partial, path)
 

@@ -64,9 +64,10 @@ def test_without_the_compiler_it_is_one_line(tmp_path, monkeypatch):
 def test_all_programs_compile_for_a_tpu(tmp_path):
     result = cycles.run(tmp_path, quick=True)
     counted = result["million_cycles"]
-    assert set(counted) == set(cycles.PROGRAMS)
+    assert set(counted) == {*cycles.PROGRAMS, *cycles.ENCODERS}
     assert counted["spectra anywhere: products"]["in loops"] == 0
     slices, products = (counted[f"spectra anywhere: {way}"]["all"] for way in
                         ("slices, FFT", "products"))  # fmt: skip
     assert products < slices / 5
-    assert 0 < result["share"] < 0.5
+    assert set(result["share"]) == set(cycles.ENCODERS)
+    assert all(0 < share < 0.5 for share in result["share"].values())
