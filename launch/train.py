@@ -1,6 +1,8 @@
 """Pretrains: python launch/train.py --config=configs/loev_tempo.py:small --workdir=DIR.
 
-Run it again to resume. `--config.section.field=value` overrides one field of the config.
+Run it again to resume. `--config.section.field=value` overrides one field of the config. On several
+hosts each runs the same command, with `--distributed` or with `--coordinator` and its like, and
+`--workdir` on a file system that all of them share.
 """
 
 from __future__ import annotations
@@ -11,13 +13,19 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from loev_jax import errors
+from loev_jax import cluster, errors
 from loev_jax.train import NonFiniteLossError, train
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The recipe, as in configs/.", lock_config=True
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; made if it is not there.")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Join the processes of this TPU pod, SLURM job or GKE JobSet."
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, by hand.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are, by hand.")
+_PROCESS = flags.DEFINE_integer("process", None, "Number of this process, by hand.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -26,8 +34,12 @@ def main() -> None:
     path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     if not Path(path).is_file():
         raise errors.UserError(f"--config: {path}: no such file; choose one of configs/")
+    cluster.join(
+        cluster.Cluster(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    )
     try:
-        status = train(CONFIG.value, Path(WORKDIR.value).expanduser())
+        with cluster.together():
+            status = train(CONFIG.value, Path(WORKDIR.value).expanduser())
     except NonFiniteLossError as error:
         sys.exit(f"error: {error}")
     if status:

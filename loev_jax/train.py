@@ -7,7 +7,7 @@ Resuming needs no data state: the order of clips and every random draw are funct
 from __future__ import annotations
 
 import fcntl
-import signal
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,7 +17,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from loev_jax import checkpoint, config, warm_start
+from loev_jax import checkpoint, cluster, config, warm_start
 from loev_jax import step as steps
 from loev_jax.checkpoint import Checkpoints
 from loev_jax.config import Recipe
@@ -31,21 +31,6 @@ DONE = "DONE"
 
 class NonFiniteLossError(RuntimeError):
     """The loss or its gradient is not finite, time and again; the last checkpoint is good."""
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT instead of dying, so that the run can save and leave."""
-    received: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda got, _: received.append(got))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -182,7 +167,8 @@ def train(settings: ConfigDict, workdir: Path) -> int:
     """
     recipe = config.read(settings)
     config.check(settings, workdir)
-    first = max(checkpoint.steps(workdir), default=0)
+    cluster.check_same(json.dumps(settings.to_dict(), sort_keys=True), "--config")
+    first = cluster.agreed(max(checkpoint.steps(workdir), default=0))
     mesh = steps.make_mesh()
     batches = _batches(recipe, first, mesh)
     warm = warm_start.read(recipe.start, recipe) if recipe.start.path and not first else None
@@ -236,16 +222,17 @@ def _loop(
     _describe(recipe, state)
     train_step = steps.make(recipe, mesh)
     status = 0
-    with _stop_on_signal() as received:
+    with cluster.stop_on_signal() as stop:
         for step in range(first + 1, total + 1):
             state, metrics = train_step(state, next(batches))
             log(step, metrics)
+            received = stop(step)
             if step % every == 0 or step == total or received:
                 log.sync(step, metrics)
                 checkpoints.save(step, state)
             if received and step < total:
-                logging.warning("signal %d: saved step %d and leaving", received[0], step)
-                status = 128 + received[0]
+                logging.warning("signal %d: saved step %d and leaving", received, step)
+                status = 128 + received
                 break
     log.close()
     return status

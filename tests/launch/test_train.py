@@ -1,7 +1,6 @@
 """launch/train.py as a user runs it: to its end, killed, stopped, and given bad input."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,55 +12,9 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from tiny_training import STEPS, command, environment
 
 from loev_jax import checkpoint, config, step
-from loev_jax.corpus import builder
-
-STEPS = 60
-TINY = {
-    "frontend.n_fft": 512,
-    "frontend.window": 360,
-    "frontend.hop": 200,
-    "frontend.bands": 24,
-    "views.seconds": 0.5,
-    "views.spread_seconds": 0.5,
-    "encoder.channels": "(8,8)",
-    "encoder.kernels": "(3,3)",
-    "encoder.strides": "(2,1)",
-    "encoder.dilations": "(1,2)",
-    "encoder.branch_layers": "1",
-    "projection.hidden": 16,
-    "projection.outputs": 8,
-    "training.clips": 4,
-    "training.steps": STEPS,
-    "training.log_every": 5,
-    "training.checkpoint_every": 10,
-    "training.keep_checkpoints": 0,
-}
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
-    path = tmp_path_factory.mktemp("corpora") / "corpus"
-    builder.prepare(path, clips=10, workers=1)
-    return path
-
-
-def command(workdir, corpus, *more, base="loev_tempo_pitch.py:small"):
-    settings = TINY | {"data.path": corpus}
-    return [
-        "launch/train.py",
-        f"--config=configs/{base}",
-        f"--workdir={workdir}",
-        *(f"--config.{name}={value}" for name, value in settings.items()),
-        *more,
-    ]
-
-
-def environment():
-    """This process's own, with one device instead of eight."""
-    flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
-    return os.environ | {"XLA_FLAGS": " ".join(flags)}
 
 
 def run(arguments):

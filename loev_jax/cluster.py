@@ -1,0 +1,179 @@
+"""Several processes as one run: how they find each other, and agree on what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from loev_jax.errors import UserError
+
+SILENCE_SECONDS = 30
+"""A process not heard of for so long is taken for dead, and the others end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """How this process finds the others of its run.
+
+    Attributes:
+        detect: whether JAX finds them by itself: on a TPU pod, in a SLURM job, in a GKE JobSet.
+        coordinator: "HOST:PORT" of process 0, where they are given by hand.
+        processes: how many there are.
+        process: the number of this one, from 0 on.
+    """
+
+    detect: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+    def __post_init__(self) -> None:
+        given = {
+            "--coordinator": self.coordinator,
+            "--processes": self.processes,
+            "--process": self.process,
+        }
+        missing = [flag for flag, value in given.items() if value is None]
+        if missing and len(missing) < len(given):
+            raise UserError(f"{missing[0]}: missing; {', '.join(given)} go together")
+        if not missing and self.detect:
+            raise UserError("--distributed: leave it out, or --coordinator and its like")
+        if not missing and self.process not in range(self.processes or 0):
+            raise UserError(f"--process={self.process}: not one of --processes={self.processes}")
+
+
+def join(cluster: Cluster) -> None:
+    """Makes this process one of its cluster's; to be called before JAX sees a device.
+
+    Raises:
+        UserError: there is no cluster to detect, or the others do not answer.
+    """
+    if not cluster.detect and cluster.coordinator is None:
+        return
+    try:
+        jax.distributed.initialize(
+            cluster.coordinator,
+            cluster.processes,
+            cluster.process,
+            heartbeat_timeout_seconds=SILENCE_SECONDS,
+            shutdown_timeout_seconds=SILENCE_SECONDS,
+        )
+    except ValueError as error:
+        raise UserError(
+            f"--distributed: JAX finds no TPU pod, SLURM job or GKE JobSet here ({error}); give "
+            "--coordinator=HOST:PORT, --processes and --process"
+        ) from error
+    except RuntimeError as error:
+        raise UserError(f"--coordinator={cluster.coordinator}: no answer ({error})") from error
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Ends this process, in one line, where it or another one of the run cannot do its part.
+
+    The process ends at once: an orderly end would wait for the others, and then abort.
+    """
+    try:
+        yield
+    except UserError as error:
+        if jax.process_count() == 1:
+            raise
+        _leave(2, f"error: {error}")
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        traceback.print_exc()
+        _leave(
+            1,
+            "error: what the processes of this run compute together failed, so one of them has "
+            "probably died: see the output of all, and run the same command on all to resume",
+        )
+
+
+def _leave(status: int, line: str) -> NoReturn:
+    """Ends this process with a last line."""
+    print(line, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    if jax.process_index() == 0:
+        time.sleep(1)  # the others end with it: if they have something to say, let them
+    os._exit(status)
+
+
+def agreed(number: int) -> int:
+    """The number that process 0 has, on all of them: a file system may tell each another story."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def check_same(text: str, what: str) -> None:
+    """Makes sure that all processes have the same text.
+
+    Args:
+        text: any.
+        what: it is, for the message.
+
+    Raises:
+        UserError: this process has another one than process 0.
+    """
+    if jax.process_count() == 1:
+        return
+    mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    first = np.asarray(multihost_utils.broadcast_one_to_all(mine))
+    # All learn of it, so that none waits for one that has ended.
+    equal = multihost_utils.process_allgather(np.array_equal(mine, first))
+    if not np.all(equal):
+        others = ", ".join(str(number) for number in np.flatnonzero(~equal))
+        raise UserError(f"{what} of process {others} differs from that of process 0")
+
+
+class Stop:
+    """Asks, once a step, whether a signal wants the run to save and leave."""
+
+    def __init__(self) -> None:
+        self._received: list[int] = []
+
+    def receive(self, number: int) -> None:
+        """Takes note of a signal."""
+        self._received.append(number)
+
+    def __call__(self, step: int) -> int:
+        """The signal that all processes are to stop for after this step, 0 for none.
+
+        Where there are several, a SIGTERM to one of them stops all at the same step; JAX listens
+        for it.
+        """
+        if jax.process_count() > 1:
+            stops = multihost_utils.reached_preemption_sync_point(step)
+            return signal.SIGTERM if stops else 0
+        return self._received[0] if self._received else 0
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Stop]:
+    """Collects SIGTERM and SIGINT instead of dying, so that the run can save and leave."""
+    stop = Stop()
+    if jax.process_count() > 1:
+        yield stop
+        return
+    handlers = {
+        number: signal.signal(number, lambda got, _: stop.receive(got))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,195 @@
+"""Several processes train as one: equal to one, stopped as one, and none waits for a dead one."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import entry_point
+import jax
+import numpy as np
+import pytest
+from tiny_training import STEPS, command, environment
+
+from loev_jax import checkpoint, config, step
+
+FEW = 10
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+def one(number, count, port, arguments, cwd=entry_point.ROOT):
+    """One of `count` processes, with a device of its own and its output in one text."""
+    cluster = (f"--coordinator=localhost:{port}", f"--processes={count}", f"--process={number}")
+    return subprocess.Popen(
+        [sys.executable, *arguments, *cluster],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def start(count, arguments):
+    """`count` processes of one run."""
+    port = free_port()
+    return [one(number, count, port, arguments) for number in range(count)]
+
+
+def ended(processes, seconds=200):
+    """Statuses and outputs of processes, which must end."""
+    try:
+        outputs = [process.communicate(timeout=seconds)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], outputs
+
+
+def metrics(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def params(workdir, last):
+    recipe, mesh = config.load(workdir), step.make_mesh(jax.devices()[:1])
+    with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
+        state = checkpoints.restore(last, step.init(recipe, mesh), step.replicated(mesh))
+    return jax.device_get(state.params)
+
+
+def short(workdir, corpus):
+    # Not Adam, which makes much of gradients that are but rounding.
+    return command(
+        workdir,
+        corpus,
+        f"--config.training.steps={FEW}",
+        "--config.training.log_every=1",
+        "--config.optimizer.name=sgd",
+        "--config.optimizer.learning_rate=0.05",
+        "--config.optimizer.warmup_steps=1",
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(corpus, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    done = entry_point.run(*short(workdir, corpus), env=environment())
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_processes_are_one(alone, corpus, tmp_path, count):
+    workdir = tmp_path / "run"
+    statuses, outputs = ended(start(count, short(workdir, corpus)))
+    assert statuses == [0] * count, outputs
+    assert "4 devices" in outputs[0] or count == 2
+    together, expected = metrics(workdir), metrics(alone)
+    assert [line["step"] for line in together] == list(range(1, FEW + 1))
+    for mine, theirs in zip(together, expected, strict=True):
+        assert mine.keys() == theirs.keys()
+        np.testing.assert_allclose(
+            [*mine.values()], [*theirs.values()], rtol=1e-4, atol=1e-6, err_msg=str(mine["step"])
+        )
+    assert together[-1]["loss"] < 0.99 * together[0]["loss"]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+        params(workdir, FEW),
+        params(alone, FEW),
+    )
+    assert len(list((workdir / "train").glob("events.out.tfevents.*"))) == 1
+
+
+def wait_for(found, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.1)
+
+
+def test_a_signal_to_one_stops_all_after_saving(corpus, tmp_path):
+    workdir = tmp_path / "run"
+    arguments = command(workdir, corpus, "--config.training.steps=100000")
+    processes = start(2, arguments)
+    wait_for(lambda: len(checkpoint.steps(workdir)) > 1)
+    processes[1].send_signal(signal.SIGTERM)
+    statuses, outputs = ended(processes)
+    assert statuses == [128 + signal.SIGTERM] * 2, outputs
+    saved = [re.search(r"signal 15: saved step (\d+) and leaving", text)[1] for text in outputs]
+    assert saved == [str(checkpoint.steps(workdir)[-1])] * 2
+
+
+def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(corpus, tmp_path):
+    workdir = tmp_path / "run"
+    processes = start(2, command(workdir, corpus))
+    wait_for(lambda: checkpoint.steps(workdir))
+    processes[1].kill()
+    died = time.monotonic()
+    (status, _), (output, _) = ended(processes)
+    assert time.monotonic() - died < 60
+    assert status == 1, output
+    assert re.search(r"^error: .* one of them has probably died", output, re.MULTILINE), output
+    assert "Fatal" not in output
+    statuses, outputs = ended(start(2, command(workdir, corpus)))
+    assert statuses == [0, 0], outputs
+    assert "resumed from step" in outputs[0]
+    assert [line["step"] for line in metrics(workdir)] == list(range(5, STEPS + 1, 5))
+
+
+def test_what_only_one_lacks_ends_all(corpus, tmp_path):
+    """Such as a data set on a disk of its own."""
+    port = free_port()
+    processes = []
+    for number in range(2):
+        host = tmp_path / str(number)
+        host.mkdir()
+        for name in ("launch", "configs"):
+            (host / name).symlink_to(entry_point.ROOT / name)
+        arguments = command(tmp_path / "run", "corpus")
+        processes.append(one(number, 2, port, arguments, cwd=host))
+    (tmp_path / "0" / "corpus").symlink_to(corpus)
+    begun = time.monotonic()
+    statuses, outputs = ended(processes)
+    assert time.monotonic() - begun < 100
+    assert statuses[1] == 2, outputs
+    assert "error: data set corpus does not exist" in outputs[1]
+    assert statuses[0] not in (0, 2)
+
+
+def test_processes_of_different_configs_do_not_train(corpus, tmp_path):
+    port = free_port()
+    processes = [
+        one(number, 2, port, command(tmp_path / "run", corpus, f"--config.seed={number}"))
+        for number in range(2)
+    ]
+    statuses, outputs = ended(processes)
+    assert statuses == [2, 2], outputs
+    for output in outputs:
+        assert "error: --config of process 1 differs from that of process 0" in output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--process=0"], "--coordinator: missing; --coordinator, --processes, --process go"),
+        (
+            ["--coordinator=localhost:1", "--processes=2", "--process=2"],
+            "--process=2: not one of --processes=2",
+        ),
+        (["--distributed"], "--distributed: JAX finds no TPU pod, SLURM job or GKE JobSet here"),
+    ],
+)
+def test_what_is_no_cluster_is_one_line(corpus, tmp_path, flags, message):
+    done = entry_point.run(*command(tmp_path / "run", corpus), *flags, env=environment())
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
