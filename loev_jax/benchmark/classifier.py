@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from loev_jax.evaluate import linear
+from loev_jax.evaluate import features, linear
 
 FOLDS = 4
 """Of the pieces: each is the test of one fold, the validation of another, trained on in two."""
@@ -152,8 +152,8 @@ def _fold(
     both = np.concatenate([rows(validation), rows(test)])
     answers = targets(validation)
     read = linear.regress(
-        linear.Parts(rows(train), rows(validation), both),
-        linear.Parts(targets(train), answers, np.empty((len(both), 0))),
+        features.Parts(rows(train), rows(validation), both),
+        features.Parts(targets(train), answers, np.empty((len(both), 0))),
     )
     size = np.abs(read[:, :1])
     evidence = np.concatenate([read, size, np.square(size)], axis=1)

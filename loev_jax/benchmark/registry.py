@@ -17,6 +17,7 @@ BENCHMARKS: Mapping[str, str] = {
     "losses": "the three-head contrastive loss, beside PyTorch",
     "encoders": "milliseconds a view of sf_nfnet_f0, beside mule-torch",
     "step": "where the time of a small training step goes",
+    "probes": "linear and MLP probes over a whole grid, beside scikit-learn's grid search",
     "cycles": "augmentation's share of a training step on a TPU, by its compiler's count",
 }
 """What each measures. The name is that of its module in `loev_jax.benchmark`."""

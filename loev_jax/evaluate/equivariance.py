@@ -15,7 +15,8 @@ import numpy as np
 
 from loev_jax.evaluate.clips import DIFFERENCES
 from loev_jax.evaluate.evaluator import SPLITS, too_few
-from loev_jax.evaluate.linear import Parts, regress
+from loev_jax.evaluate.features import Parts
+from loev_jax.evaluate.linear import regress
 from loev_jax.evaluate.metrics import r2
 from loev_jax.evaluate.spaces import Facts, Vectored
 

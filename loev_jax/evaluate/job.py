@@ -19,12 +19,17 @@ from loev_jax.errors import UserError
 from loev_jax.evaluate import baseline, report, results
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.evaluator import SPLITS, Evaluator
-from loev_jax.evaluate.probes import PROBES
+from loev_jax.evaluate.probes import MLP_PROBES, PROBES
 from loev_jax.evaluate.retrieval import Retrieval
 from loev_jax.evaluate.spaces import Embedder, Facts, Vectored, Vectors, with_unions
 from loev_jax.model import ENCODER
 
-EVALUATORS: dict[str, Evaluator] = {one.name: one for one in (*PROBES, Retrieval(), Equivariance())}
+DEFAULT = tuple(one.name for one in (*PROBES, Retrieval(), Equivariance()))
+"""Names of the tasks that are done where none is named."""
+
+EVALUATORS: dict[str, Evaluator] = {
+    one.name: one for one in (*PROBES, Retrieval(), Equivariance(), *MLP_PROBES)
+}
 """Every task by name."""
 
 DIRECTORY = "eval"
@@ -52,7 +57,7 @@ class Settings:
 
 
 def choose_tasks(names: list[str] | None) -> tuple[str, ...]:
-    """The tasks of these names, all of them if there are none.
+    """The tasks of these names; without names those of `DEFAULT`.
 
     Raises:
         UserError: no task is called so.
@@ -60,7 +65,7 @@ def choose_tasks(names: list[str] | None) -> tuple[str, ...]:
     for name in names or ():
         if name not in EVALUATORS:
             raise UserError(f"--tasks: unknown task {name!r}: choose from {', '.join(EVALUATORS)}")
-    return tuple(dict.fromkeys(names)) if names else tuple(EVALUATORS)
+    return tuple(dict.fromkeys(names)) if names else DEFAULT
 
 
 def say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Linear probes on frozen features: what can be read from a space, clip by clip.
+"""Probes on frozen features: what can be read from a space, clip by clip.
 
 The protocol is the field's: features are the mean over a track, standardised by the train split;
 the validation split picks the strength of regularisation, and the test split is used once.
@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from loev_jax.evaluate import labels
+from loev_jax.evaluate import labels, linear, mlp
 from loev_jax.evaluate.evaluator import SPLITS, too_few
-from loev_jax.evaluate.linear import Parts, classify, regress
+from loev_jax.evaluate.features import Parts
 from loev_jax.evaluate.metrics import key_scores, r2, tempo_hits
 from loev_jax.evaluate.spaces import Facts, Vectored
 
@@ -24,18 +24,21 @@ TOLERANCE = 0.04
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """A linear probe of one label: an `Evaluator`.
+    """A probe of one label: an `Evaluator`.
 
     Attributes:
         name: of the task.
         column: the label.
-        kind: "tempo" (ridge regression of log2 BPM: R², Acc1, Acc2), "key" (logistic regression,
-            24 classes: weighted score, accuracy) or "class" (logistic regression: accuracy).
+        kind: "tempo" (regression of log2 BPM: R², Acc1, Acc2), "key" (classification, 24 classes:
+            weighted score, accuracy) or "class" (classification: accuracy).
+        reader: "linear" (ridge or logistic regression) or "mlp" (one hidden layer; figures are
+            means over seeds).
     """
 
     name: str
     column: str
     kind: Literal["tempo", "key", "class"]
+    reader: Literal["linear", "mlp"] = "linear"
 
     def _targets(self, facts: Facts) -> np.ndarray:
         parse: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -70,33 +73,54 @@ class Probe:
             features[split] = vectors[split].tracks[space][there]
         if shuffle is not None:
             targets["train"] = shuffle.permutation(targets["train"])
-        score = _tempo if self.kind == "tempo" else _key if self.kind == "key" else _class
-        found = score(Parts(**features), Parts(**targets))
+        found = self._measure(Parts(**features), Parts(**targets))
         return {f"{self.name}_{metric}": value for metric, value in found.items()}
 
+    def _measure(self, features: Parts, targets: Parts) -> dict[str, float]:
+        """Means over the seeds of the reader, by metric."""
+        if self.kind == "tempo":
+            parts = (targets.train, targets.validation, targets.test)
+            octaves = Parts(*(np.log2(each)[:, None] for each in parts))
+            read = [one[:, 0] for one in self._regress(features, octaves)]
+            each = [_tempo(targets.test, one) for one in read]
+        else:
+            score = _key if self.kind == "key" else _class
+            each = [score(targets.test, one) for one in self._classify(features, targets)]
+        return {metric: float(np.mean([one[metric] for one in each])) for metric in each[0]}
 
-def _tempo(features: Parts, bpm: Parts) -> dict[str, float]:
-    octaves = Parts(*(np.log2(each)[:, None] for each in (bpm.train, bpm.validation, bpm.test)))
-    predicted = regress(features, octaves)
-    estimate = 2.0 ** predicted[:, 0]
+    def _regress(self, features: Parts, targets: Parts) -> np.ndarray:
+        """[seeds, rows, targets]."""
+        if self.reader == "mlp":
+            return mlp.regress(features, targets)
+        return linear.regress(features, targets)[None]
+
+    def _classify(self, features: Parts, targets: Parts) -> np.ndarray:
+        """[seeds, rows]."""
+        if self.reader == "mlp":
+            return mlp.classify(features, targets)
+        return linear.classify(features, targets)[None]
+
+
+def _tempo(bpm: np.ndarray, octaves: np.ndarray) -> dict[str, float]:
+    """Of true tempi and of estimates as log2 BPM."""
+    estimate = 2.0**octaves
     return {
-        "r2": r2(octaves.test[:, 0], predicted[:, 0]),
-        "acc1": float(np.mean(tempo_hits(bpm.test, estimate, TOLERANCE))),
-        "acc2": float(np.mean(tempo_hits(bpm.test, estimate, TOLERANCE, octaves=True))),
+        "r2": r2(np.log2(bpm), octaves),
+        "acc1": float(np.mean(tempo_hits(bpm, estimate, TOLERANCE))),
+        "acc2": float(np.mean(tempo_hits(bpm, estimate, TOLERANCE, octaves=True))),
     }
 
 
-def _key(features: Parts, keys: Parts) -> dict[str, float]:
-    predicted = classify(features, keys)
-    truth, guess = keys.test.astype(int), predicted.astype(int)
+def _key(keys: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
+    truth, guess = keys.astype(int), estimate.astype(int)
     return {
         "weighted": float(np.mean(key_scores()[truth, guess])),
         "accuracy": float(np.mean(truth == guess)),
     }
 
 
-def _class(features: Parts, classes: Parts) -> dict[str, float]:
-    return {"accuracy": float(np.mean(classify(features, classes) == classes.test))}
+def _class(classes: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
+    return {"accuracy": float(np.mean(classes == estimate))}
 
 
 PROBES = (
@@ -107,3 +131,6 @@ PROBES = (
     Probe("collection", "collection", "class"),
 )
 """Another label is another entry."""
+
+MLP_PROBES = tuple(dataclasses.replace(one, name=f"{one.name}_mlp", reader="mlp") for one in PROBES)
+"""The same with a hidden layer: dearer, so made only where they are asked for."""

@@ -22,7 +22,7 @@ from loev_jax.data import records
 from loev_jax.data.progress import Progress
 from loev_jax.errors import UserError
 from loev_jax.evaluate import clips
-from loev_jax.evaluate.linear import Standardiser
+from loev_jax.evaluate.features import Standardiser
 from loev_jax.model import Model
 
 HEADS = "heads"

@@ -1,23 +1,45 @@
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 
-from loev_jax.evaluate import linear
-from loev_jax.evaluate.linear import Parts
+from loev_jax.evaluate import features, linear
+from loev_jax.evaluate.features import Parts
 
 
 def parts(array, train=120, validation=40):
     return Parts(*np.split(array, [train, train + validation]))
 
 
-@pytest.mark.parametrize("features", [10, 200])
-def test_ridge_path_is_scikit_learns(features):
+@pytest.mark.parametrize("columns", [10, 200])
+def test_ridge_is_scikit_learns(columns):
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(60, features)), rng.normal(size=(60, 3))
+    x, y = rng.normal(size=(90, columns)), rng.normal(size=(60, 3))
+    turned = features.rotate(parts(x, 60, 10))
+    assert turned.rows.train.shape[1] <= min(60, columns)
     grid = (0.1, 10.0, 1000.0)
-    for weights, alpha in zip(linear.ridge_path(x, y, grid), grid, strict=True):
-        peer = Ridge(alpha, fit_intercept=False).fit(x, y)
-        np.testing.assert_allclose(weights, peer.coef_.T, atol=1e-9)
+    for weights, alpha in zip(linear.ridge(turned, y, grid), grid, strict=True):
+        peer = Ridge(alpha, fit_intercept=False).fit(x[:60], y)
+        np.testing.assert_allclose(turned.rows.test @ weights, peer.predict(x[70:]), atol=1e-9)
+
+
+@pytest.mark.parametrize(("columns", "classes"), [(12, 2), (12, 5), (150, 9)])
+def test_logistic_regression_is_scikit_learns(columns, classes):
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(160, columns)) * rng.uniform(0.1, 2, size=columns)[None]
+    y = np.concatenate([np.arange(classes), rng.integers(0, classes, size=120 - classes)])
+    x[:120] += rng.normal(size=(classes, columns))[y]
+    x -= x[:120].mean(axis=0)[None]
+    turned = features.rotate(parts(x, 120, 10))
+    grid = (1000.0, 10.0, 1.0)
+    weights, bias = linear.logistic(turned, y, grid, 1e-6)
+    assert bias.shape == (3, classes)
+    for k, penalty in enumerate(grid):
+        # scikit-learn has one weight vector for two classes, where ours has one for each.
+        strength = (2 if classes == 2 else 1) / penalty
+        peer = LogisticRegression(C=strength, tol=1e-7, max_iter=10_000).fit(x[:120], y)
+        scores = turned.rows.test @ weights[k] + bias[k][None]
+        ours = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(ours, peer.predict_proba(x[130:]), atol=1e-3)
 
 
 def test_regression_picks_the_strength_per_target_on_validation():
@@ -36,15 +58,15 @@ def test_regression_equals_scikit_learns_best_on_validation():
     rng = np.random.default_rng(2)
     x = rng.normal(size=(240, 30)) * rng.uniform(0.1, 10, size=30)[None]
     y = (x @ rng.normal(size=30) + 20 * rng.normal(size=240) + 7)[:, None]
-    features, targets = parts(x), parts(y)
-    scale = linear.Standardiser.fit(features.train)
-    peers = [Ridge(a).fit(scale(features.train), targets.train) for a in linear.RIDGE_GRID]
+    inputs, targets = parts(x), parts(y)
+    scale = features.Standardiser.fit(inputs.train)
+    peers = [Ridge(a).fit(scale(inputs.train), targets.train) for a in linear.RIDGE_GRID]
     errors = [
-        np.sum((p.predict(scale(features.validation)).reshape(-1, 1) - targets.validation) ** 2)
+        np.sum((p.predict(scale(inputs.validation)).reshape(-1, 1) - targets.validation) ** 2)
         for p in peers
     ]
-    expected = peers[int(np.argmin(errors))].predict(scale(features.test)).reshape(-1, 1)
-    np.testing.assert_allclose(linear.regress(features, targets), expected, atol=1e-7)
+    expected = peers[int(np.argmin(errors))].predict(scale(inputs.test)).reshape(-1, 1)
+    np.testing.assert_allclose(linear.regress(inputs, targets), expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["regress", "classify"])
@@ -86,4 +108,4 @@ def test_a_channel_that_is_silent_in_training_does_not_decide():
 
 def test_a_constant_feature_standardises_to_zero():
     x = np.full((30, 2), 7.3, np.float32)
-    assert not linear.Standardiser.fit(x)(x).any()
+    assert not features.Standardiser.fit(x)(x).any()
