@@ -15,7 +15,7 @@ import numpy as np
 from loev_jax.evaluate.features import Parts, Rotated, one_thread, rotate, standardise
 
 RIDGE_GRID = tuple(10.0 ** np.arange(-1.0, 6.5, 0.5))
-LOGISTIC_GRID = tuple(10.0 ** np.arange(4.0, -1.5, -0.5))
+LOGISTIC_GRID = tuple(10.0 ** np.arange(4.0, -0.5, -0.5))
 """Penalties, strongest first: of equals the first is taken."""
 
 TOLERANCE = 1e-3
