@@ -30,7 +30,7 @@ def main() -> None:
     segments = job.SEGMENTS if _SEGMENTS.value is None else _SEGMENTS.value
     well = job.run(
         Path(_WORKDIR.value).expanduser(),
-        job.choose_tasks(_TASKS.value),
+        _TASKS.value,
         job.Settings(_CLIPS.value, segments),
         _STEP.value,
         _WATCH.value,

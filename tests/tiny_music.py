@@ -32,6 +32,8 @@ def record(split, number, *, seconds=SECONDS):
         "metre": ("3/4", "4/4")[number % 2],
         "collection": ("chorales", "tunes")[number // 2 % 2],
         "instrument": ("piano", "reed", "strings")[number % 3],
+        "mood": ("calm", "wild")[number % 2],  # only where `labels` asks for it
+        "energy": number / 7,
     }
 
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from loev_jax.evaluate import figures
 from loev_jax.evaluate.clips import DIFFERENCES
 from loev_jax.evaluate.evaluator import SPLITS, too_few
 from loev_jax.evaluate.features import Parts
 from loev_jax.evaluate.linear import regress
-from loev_jax.evaluate.metrics import r2
 from loev_jax.evaluate.spaces import Facts, Vectored
 
 
@@ -37,7 +37,7 @@ class Equivariance:
         vectors: Mapping[str, Vectored],
         space: str,
         shuffle: np.random.Generator | None = None,
-    ) -> dict[str, float]:
+    ) -> dict[str, figures.Figure]:
         """See `Evaluator`: `time_stretch_r2` and `pitch_shift_r2` on the test split's pairs."""
         if self.left_out(facts):
             return {}
@@ -52,6 +52,8 @@ class Equivariance:
             targets["train"] = shuffle.permutation(targets["train"])
         predicted = regress(Parts(**moved), Parts(**targets), intercept=False)
         return {
-            f"{name}_r2": r2(targets["test"][:, column], predicted[:, column])
+            f"{name}_r2": figures.explained(
+                targets["test"][:, column], predicted[:, column], np.arange(len(predicted))
+            )
             for column, name in enumerate(DIFFERENCES)
         }

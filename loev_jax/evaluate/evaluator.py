@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from loev_jax.evaluate.figures import Figure
 from loev_jax.evaluate.spaces import Facts, Vectored
 
 SPLITS = ("train", "validation", "test")
@@ -32,7 +33,7 @@ class Evaluator(Protocol):
         vectors: Mapping[str, Vectored],
         space: str,
         shuffle: np.random.Generator | None = None,
-    ) -> dict[str, float]:
+    ) -> Mapping[str, Figure]:
         """Scores one space.
 
         Args:

@@ -19,18 +19,11 @@ from loev_jax.errors import UserError
 from loev_jax.evaluate import baseline, report, results
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.evaluator import SPLITS, Evaluator
-from loev_jax.evaluate.probes import MLP_PROBES, PROBES
+from loev_jax.evaluate.figures import Figure
+from loev_jax.evaluate.probes import PROBES, own, with_mlp
 from loev_jax.evaluate.retrieval import Retrieval
 from loev_jax.evaluate.spaces import Embedder, Facts, Vectored, Vectors, with_unions
 from loev_jax.model import ENCODER
-
-DEFAULT = tuple(one.name for one in (*PROBES, Retrieval(), Equivariance()))
-"""Names of the tasks that are done where none is named."""
-
-EVALUATORS: dict[str, Evaluator] = {
-    one.name: one for one in (*PROBES, Retrieval(), Equivariance(), *MLP_PROBES)
-}
-"""Every task by name."""
 
 DIRECTORY = "eval"
 DONE = "DONE"
@@ -56,16 +49,33 @@ class Settings:
                 raise UserError(f"--{name}={flag}: give a number of at least 1")
 
 
-def choose_tasks(names: list[str] | None) -> tuple[str, ...]:
-    """The tasks of these names; without names those of `DEFAULT`.
+def evaluators(columns: Sequence[str]) -> tuple[dict[str, Evaluator], dict[str, Evaluator]]:
+    """The tasks of a data set by name: those done by default, and those done where they are named.
+
+    Args:
+        columns: its labels.
+    """
+    probes = (*PROBES, *own(columns))
+    usual: tuple[Evaluator, ...] = (*probes, Retrieval(), Equivariance())
+    return {one.name: one for one in usual}, {one.name: one for one in with_mlp(probes)}
+
+
+def choose_tasks(names: Sequence[str] | None, columns: Sequence[str]) -> dict[str, Evaluator]:
+    """The tasks of these names; without names those done by default.
+
+    Args:
+        names: as the user gives them.
+        columns: labels of the data set.
 
     Raises:
         UserError: no task is called so.
     """
+    usual, rest = evaluators(columns)
+    known = usual | rest
     for name in names or ():
-        if name not in EVALUATORS:
-            raise UserError(f"--tasks: unknown task {name!r}: choose from {', '.join(EVALUATORS)}")
-    return tuple(dict.fromkeys(names)) if names else DEFAULT
+        if name not in known:
+            raise UserError(f"--tasks: unknown task {name!r}: choose from {', '.join(known)}")
+    return {name: known[name] for name in names} if names else usual
 
 
 def say(line: str) -> None:
@@ -76,14 +86,14 @@ def say(line: str) -> None:
 class Job:
     """Evaluates the checkpoints of one run; embeds each once, for all tasks."""
 
-    def __init__(self, workdir: Path, tasks: tuple[str, ...], settings: Settings) -> None:
+    def __init__(self, workdir: Path, tasks: Sequence[str] | None, settings: Settings) -> None:
         """Opens the data set; reads no record yet.
 
         Raises:
-            UserError: `workdir` holds no run, or its data set cannot be opened.
+            UserError: `workdir` holds no run, its data set cannot be opened, or a task is unknown.
         """
         self.workdir, self.directory = workdir, workdir / DIRECTORY
-        self.tasks, self.settings = tasks, settings
+        self.settings = settings
         self.failed = False
         self.latest: dict[str, Any] | None = None
         self._recipe = recipe = config.load(workdir)
@@ -94,11 +104,12 @@ class Job:
                 f"{error}; evaluation needs the splits {', '.join(SPLITS)}, which a folder has "
                 "from 50 audio files on"
             ) from error
+        self.tasks = choose_tasks(tasks, self._splits["train"].label_names)
         self._random = models.create(recipe.model, recipe.seed)
         self._embedder = Embedder(recipe.views, self._random, settings.segments)
         self._baseline: dict[str, Vectored] | None = None
         self._baseline_key = ""
-        self._baseline_scores: dict[str, dict[str, dict[str, float]]] = {}
+        self._baseline_scores: dict[str, dict[str, Mapping[str, Figure]]] = {}
         self._given_up: set[int] = set()
 
     def path(self, step: int) -> Path:
@@ -208,7 +219,7 @@ class Job:
         random: Mapping[str, Vectored],
     ) -> None:
         """Adds a task's numbers to a result, by section, space and metric."""
-        evaluator, spaces = EVALUATORS[name], list(here["train"].tracks)
+        evaluator, spaces = self.tasks[name], list(here["train"].tracks)
         for space in spaces:
             if not all(np.isfinite(one.tracks[space]).all() for one in here.values()):
                 raise FloatingPointError(f"space {space!r} is not finite: training has diverged")
@@ -219,7 +230,7 @@ class Job:
                 space: evaluator.score(facts, random, space) for space in spaces
             }
         shuffle = np.random.default_rng(self._recipe.seed)
-        found = {
+        found: dict[str, dict[str, Mapping[str, Figure]]] = {
             results.CHECKPOINT: {space: evaluator.score(facts, here, space) for space in spaces},
             results.RANDOM_INIT: self._baseline_scores[name],
             results.SHUFFLED: {ENCODER: evaluator.score(facts, here, ENCODER, shuffle)},
@@ -227,6 +238,9 @@ class Job:
         for section, by_space in found.items():
             for space, metrics in by_space.items():
                 result[section].setdefault(space, {}).update(metrics)
+                if section == results.CHECKPOINT:
+                    ends = {k: list(v.interval) for k, v in metrics.items()}
+                    result.setdefault(results.INTERVALS, {}).setdefault(space, {}).update(ends)
         if reasons:
             result["left_out"][name] = reasons
 
@@ -271,13 +285,13 @@ def _complete(spaces: Mapping[str, Vectored], heads: Sequence[str]) -> dict[str,
 
 
 def run(
-    workdir: Path, tasks: tuple[str, ...], settings: Settings, step: str | None, watch: bool
+    workdir: Path, tasks: Sequence[str] | None, settings: Settings, step: str | None, watch: bool
 ) -> bool:
     """Evaluates what `step` and `watch` ask for, and prints the table of the last one.
 
     Args:
         workdir: of the run.
-        tasks: to do.
+        tasks: to do by name; None for those done by default.
         settings: of every result.
         step: a number, "last", or None for every checkpoint without a result.
         watch: go on until the run has written `DONE` and every checkpoint has a result.
@@ -316,7 +330,7 @@ def _step(step: str, present: list[int], workdir: Path) -> int:
     return int(step)
 
 
-def _watch(workdir: Path, tasks: tuple[str, ...], settings: Settings) -> Job:
+def _watch(workdir: Path, tasks: Sequence[str] | None, settings: Settings) -> Job:
     if not (workdir / config.FILE).exists():
         say(f"{workdir}: waiting for training to begin")
     while not (workdir / config.FILE).exists():

@@ -6,11 +6,28 @@ NaN or the empty text for a missing one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from loev_jax.evaluate.metrics import KEYS
+
+Kind = Literal["tempo", "key", "class", "number"]
+"""What a label is, and so how it is read and scored."""
+
+MOST_CLASSES = 50
+"""More whole numbers than these are an amount, not names."""
+
+
+def kind(values: np.ndarray) -> Kind:
+    """Tells a class from a number, as far as the values show it: [n].
+
+    Text is a class, and so are whole numbers of which there are not more than `MOST_CLASSES`.
+    """
+    if not np.issubdtype(values.dtype, np.floating):
+        return "class"
+    known = np.unique(values[np.isfinite(values)])
+    return "class" if len(known) <= MOST_CLASSES and (known % 1 == 0).all() else "number"
 
 
 def _number(value: Any) -> float:
@@ -22,8 +39,14 @@ def _number(value: Any) -> float:
 
 def tempi(values: np.ndarray) -> np.ndarray:
     """Tempi in BPM, [n] → [n] f64; NaN for none."""
-    numbers = np.array([_number(value) for value in values], dtype=np.float64)
-    return np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.nan)
+    found = numbers(values)
+    return np.where(found > 0, found, np.nan)
+
+
+def numbers(values: np.ndarray) -> np.ndarray:
+    """Amounts of any sign, [n] → [n] f64; NaN for none."""
+    found = np.array([_number(value) for value in values], dtype=np.float64)
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def _key(value: Any) -> float:

@@ -7,16 +7,20 @@ the validation split picks the strength of regularisation, and the test split is
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
-from loev_jax.evaluate import labels, linear, mlp
+from loev_jax.evaluate import figures, labels, linear, mlp
 from loev_jax.evaluate.evaluator import SPLITS, too_few
 from loev_jax.evaluate.features import Parts
-from loev_jax.evaluate.metrics import key_scores, r2, tempo_hits
+from loev_jax.evaluate.metrics import key_scores, tempo_hits
 from loev_jax.evaluate.spaces import Facts, Vectored
+
+Figures = dict[str, figures.Figure]
+"""By metric."""
 
 TOLERANCE = 0.04
 """Of Acc1 and Acc2, relative."""
@@ -29,30 +33,36 @@ class Probe:
     Attributes:
         name: of the task.
         column: the label.
-        kind: "tempo" (regression of log2 BPM: R², Acc1, Acc2), "key" (classification, 24 classes:
-            weighted score, accuracy) or "class" (classification: accuracy).
+        kind: of the label: "tempo" (regression of log2 BPM: R², Acc1, Acc2), "key"
+            (classification, 24 classes: weighted score, accuracy), "class" (classification:
+            accuracy) or "number" (regression: R²); None to tell it from the train split's labels.
         reader: "linear" (ridge or logistic regression) or "mlp" (one hidden layer; figures are
-            means over seeds).
+            means over its seeds).
     """
 
     name: str
     column: str
-    kind: Literal["tempo", "key", "class"]
+    kind: labels.Kind | None
     reader: Literal["linear", "mlp"] = "linear"
 
-    def _targets(self, facts: Facts) -> np.ndarray:
+    def _kind(self, facts: Mapping[str, Facts]) -> labels.Kind:
+        return self.kind or labels.kind(facts["train"].labels[self.column])
+
+    def _targets(self, facts: Facts, kind: labels.Kind) -> np.ndarray:
         parse: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
             "tempo": labels.tempi,
             "key": labels.keys,
             "class": labels.classes,
+            "number": labels.numbers,
         }
-        return parse[self.kind](facts.labels[self.column])
+        return parse[kind](facts.labels[self.column])
 
     def left_out(self, facts: Mapping[str, Facts]) -> list[str]:
         """See `Evaluator`."""
         if any(self.column not in facts[split].labels for split in SPLITS):
             return [f"the data set has no label {self.column!r}"]
-        counts = {s: int(labels.present(self._targets(facts[s])).sum()) for s in SPLITS}
+        kind = self._kind(facts)
+        counts = {s: int(labels.present(self._targets(facts[s], kind)).sum()) for s in SPLITS}
         return too_few(counts, f"clips with a {self.column}")
 
     def score(
@@ -61,66 +71,61 @@ class Probe:
         vectors: Mapping[str, Vectored],
         space: str,
         shuffle: np.random.Generator | None = None,
-    ) -> dict[str, float]:
+    ) -> dict[str, figures.Figure]:
         """See `Evaluator`."""
         if self.left_out(facts):
             return {}
-        targets, features = {}, {}
+        targets, features, kind = {}, {}, self._kind(facts)
         for split in SPLITS:
-            values = self._targets(facts[split])
+            values = self._targets(facts[split], kind)
             there = labels.present(values)
             targets[split] = values[there]
             features[split] = vectors[split].tracks[space][there]
+            pieces = facts[split].pieces[there]  # at last those of the test split
         if shuffle is not None:
             targets["train"] = shuffle.permutation(targets["train"])
-        found = self._measure(Parts(**features), Parts(**targets))
+        measures = {"tempo": self._tempo, "key": self._key}
+        measure = (measures | {"class": self._class, "number": self._number})[kind]
+        found = measure(Parts(**features), Parts(**targets), pieces)
         return {f"{self.name}_{metric}": value for metric, value in found.items()}
 
-    def _measure(self, features: Parts, targets: Parts) -> dict[str, float]:
-        """Means over the seeds of the reader, by metric."""
-        if self.kind == "tempo":
-            parts = (targets.train, targets.validation, targets.test)
-            octaves = Parts(*(np.log2(each)[:, None] for each in parts))
-            read = [one[:, 0] for one in self._regress(features, octaves)]
-            each = [_tempo(targets.test, one) for one in read]
-        else:
-            score = _key if self.kind == "key" else _class
-            each = [score(targets.test, one) for one in self._classify(features, targets)]
-        return {metric: float(np.mean([one[metric] for one in each])) for metric in each[0]}
+    def _tempo(self, features: Parts, bpm: Parts, pieces: np.ndarray) -> Figures:
+        octaves = Parts(*(np.log2(each) for each in (bpm.train, bpm.validation, bpm.test)))
+        read = self._regress(features, octaves)
+        hits = functools.partial(tempo_hits, bpm.test[None], 2.0**read, TOLERANCE)
+        return {
+            "r2": figures.explained(octaves.test, read, pieces),
+            "acc1": figures.mean(hits(), pieces),
+            "acc2": figures.mean(hits(octaves=True), pieces),
+        }
 
-    def _regress(self, features: Parts, targets: Parts) -> np.ndarray:
-        """[seeds, rows, targets]."""
+    def _key(self, features: Parts, keys: Parts, pieces: np.ndarray) -> Figures:
+        truth, read = keys.test.astype(int)[None], self._classify(features, keys).astype(int)
+        return {
+            "weighted": figures.mean(key_scores()[truth, read], pieces),
+            "accuracy": figures.mean(truth == read, pieces),
+        }
+
+    def _class(self, features: Parts, classes: Parts, pieces: np.ndarray) -> Figures:
+        right = self._classify(features, classes) == classes.test[None]
+        return {"accuracy": figures.mean(right, pieces)}
+
+    def _number(self, features: Parts, numbers: Parts, pieces: np.ndarray) -> Figures:
+        return {"r2": figures.explained(numbers.test, self._regress(features, numbers), pieces)}
+
+    def _regress(self, features: Parts, numbers: Parts) -> np.ndarray:
+        """[readings, rows], of numbers [rows]."""
+        columns = (numbers.train, numbers.validation, numbers.test)
+        targets = Parts(*(each[:, None] for each in columns))
         if self.reader == "mlp":
-            return mlp.regress(features, targets)
-        return linear.regress(features, targets)[None]
+            return mlp.regress(features, targets)[:, :, 0]
+        return linear.regress(features, targets)[None, :, 0]
 
-    def _classify(self, features: Parts, targets: Parts) -> np.ndarray:
-        """[seeds, rows]."""
+    def _classify(self, features: Parts, classes: Parts) -> np.ndarray:
+        """[readings, rows]."""
         if self.reader == "mlp":
-            return mlp.classify(features, targets)
-        return linear.classify(features, targets)[None]
-
-
-def _tempo(bpm: np.ndarray, octaves: np.ndarray) -> dict[str, float]:
-    """Of true tempi and of estimates as log2 BPM."""
-    estimate = 2.0**octaves
-    return {
-        "r2": r2(np.log2(bpm), octaves),
-        "acc1": float(np.mean(tempo_hits(bpm, estimate, TOLERANCE))),
-        "acc2": float(np.mean(tempo_hits(bpm, estimate, TOLERANCE, octaves=True))),
-    }
-
-
-def _key(keys: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
-    truth, guess = keys.astype(int), estimate.astype(int)
-    return {
-        "weighted": float(np.mean(key_scores()[truth, guess])),
-        "accuracy": float(np.mean(truth == guess)),
-    }
-
-
-def _class(classes: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
-    return {"accuracy": float(np.mean(classes == estimate))}
+            return mlp.classify(features, classes)
+        return linear.classify(features, classes)[None]
 
 
 PROBES = (
@@ -130,7 +135,15 @@ PROBES = (
     Probe("instrument", "instrument", "class"),
     Probe("collection", "collection", "class"),
 )
-"""Another label is another entry."""
+"""Another label is another entry; those of a user's own are made by `own`."""
 
-MLP_PROBES = tuple(dataclasses.replace(one, name=f"{one.name}_mlp", reader="mlp") for one in PROBES)
-"""The same with a hidden layer: dearer, so made only where they are asked for."""
+
+def own(columns: Sequence[str]) -> tuple[Probe, ...]:
+    """Probes of those labels of a data set that `PROBES` does not know, named after them."""
+    known = {one.column for one in PROBES}
+    return tuple(Probe(name, name, None) for name in columns if name not in known)
+
+
+def with_mlp(probes: Sequence[Probe]) -> tuple[Probe, ...]:
+    """The same with a hidden layer, dearer: named `<name>_mlp`."""
+    return tuple(dataclasses.replace(one, name=f"{one.name}_mlp", reader="mlp") for one in probes)

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loev_jax.evaluate.results import CHECKPOINT, RANDOM_INIT, SHUFFLED
+from loev_jax.evaluate.equivariance import Equivariance
+from loev_jax.evaluate.probes import PROBES
+from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED
+from loev_jax.evaluate.retrieval import Retrieval
 
 COLUMNS = {
     "neighbour_tempo": "neighbour within 8 % of the tempo",
@@ -25,6 +28,8 @@ PANELS = ("neighbour_tempo", "neighbour_key", "tempo_r2", "key_weighted", "time_
           "pitch_shift_r2")  # fmt: skip
 """Metrics of the plot, one panel each."""
 
+_BUILT_IN = (*(one.name for one in PROBES), Retrieval.name, Equivariance.name)
+
 _ROWS = {CHECKPOINT: "{}", RANDOM_INIT: "random init, {}", SHUFFLED: "shuffled labels, {}"}
 
 
@@ -36,12 +41,20 @@ def number(value: float | None) -> str:
     return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
 
 
+def _further(result: Mapping[str, Any]) -> list[str]:
+    """Metrics of tasks that have no column of their own: of a user's labels, and of MLP probes."""
+    tasks = [name for name in result["tasks"] if name not in _BUILT_IN]
+    metrics = dict.fromkeys(name for one in result[CHECKPOINT].values() for name in one)
+    return [name for name in metrics if name.startswith(tuple(f"{task}_" for task in tasks))]
+
+
 def table(result: Mapping[str, Any]) -> str:
     """The result of one checkpoint as a Markdown table: its spaces, then the baselines."""
-    rows = [["space", *COLUMNS.values()]]
+    columns = COLUMNS | {name: name.replace("_", " ") for name in _further(result)}
+    rows = [["space", *columns.values()]]
     for section, label in _ROWS.items():
         rows += [
-            [label.format(space), *(number(metrics.get(name)) for name in COLUMNS)]
+            [label.format(space), *(number(metrics.get(name)) for name in columns)]
             for space, metrics in result[section].items()
         ]
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
@@ -73,6 +86,8 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
             heights = [0.0 if value is None else max(value, 0.0) for value in values]
             places = [place + offset for place in range(len(spaces))]
             bars = axes.bar(places, heights, width=0.4, color=colour)
+            if section == CHECKPOINT:
+                _whiskers(axes, result, metric, spaces, places)
             axes.bar_label(bars, [number(value) for value in values], fontsize=7, padding=1)
         for baseline in result[SHUFFLED].values():
             if metric in baseline:
@@ -82,11 +97,22 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
         axes.set_ylim(0.0, 1.08)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
-        f"step {result['step']}: blue the checkpoint, grey random init, dotted shuffled labels"
+        f"step {result['step']}: blue the checkpoint with 95 % intervals, grey random init, "
+        "dotted shuffled labels"
     )
     partial = path.with_name(f".{path.name}.partial")
     figure.savefig(partial, format="png", dpi=110)
     os.replace(partial, path)
+
+
+def _whiskers(
+    axes: Any, result: Mapping[str, Any], metric: str, spaces: list[str], places: list[float]
+) -> None:
+    """The confidence intervals of a checkpoint's bars, where they are known."""
+    for space, place in zip(spaces, places, strict=True):
+        low, high = result.get(INTERVALS, {}).get(space, {}).get(metric, (None, None))
+        if low is not None and high is not None:
+            axes.vlines(place, max(low, 0.0), max(high, 0.0), color="black", linewidth=0.8)
 
 
 def events(result: Mapping[str, Any], directory: Path) -> None:

@@ -14,6 +14,9 @@ from loev_jax.errors import UserError
 CHECKPOINT, RANDOM_INIT, SHUFFLED = "spaces", "random_init", "shuffled_labels"
 """Sections of a result that hold numbers, by space and metric."""
 
+INTERVALS = "intervals"
+"""The section with both ends of the checkpoint's confidence intervals, by space and metric."""
+
 
 def blank(step: int, data: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A result without a number.
@@ -25,10 +28,11 @@ def blank(step: int, data: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         `tasks` (done), `left_out` (reasons by task), `failed` (errors by task), `counts` (by
-        split), `seconds` (by task), and a section of numbers for the checkpoint and each baseline.
+        split), `seconds` (by task), and a section of numbers for the checkpoint, its intervals and
+        each baseline.
     """
     head = {"step": step, "data": data, "settings": dict(settings), "counts": {}}
-    sections: dict[str, Any] = {name: {} for name in (CHECKPOINT, RANDOM_INIT, SHUFFLED)}
+    sections: dict[str, Any] = {name: {} for name in (CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED)}
     return head | {"tasks": [], "left_out": {}, "failed": {}} | sections | {"seconds": {}}
 
 
@@ -60,6 +64,8 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: plain(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [plain(one) for one in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     partial = path.with_name(f".{path.name}.partial")

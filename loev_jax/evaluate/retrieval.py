@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from loev_jax.evaluate import labels
+from loev_jax.evaluate import figures, labels
 from loev_jax.evaluate.evaluator import too_few
 from loev_jax.evaluate.metrics import key_scores, ranks, tempo_hits
 from loev_jax.evaluate.spaces import Facts, Vectored
@@ -108,13 +108,14 @@ class Retrieval:
         vectors: Mapping[str, Vectored],
         space: str,
         shuffle: np.random.Generator | None = None,
-    ) -> dict[str, float]:
+    ) -> dict[str, figures.Figure]:
         """See `Evaluator`. Shuffled, the vectors change places: a neighbour is any other clip."""
         test, spaces = facts["test"], vectors["test"]
         tracks, clean, moved = spaces.tracks[space], spaces.clean[space], spaces.moved[space]
         if shuffle is not None:
             tracks, moved = shuffle.permutation(tracks), shuffle.permutation(moved)
-        lacking, scores = self._lacking(test), {}
+        lacking = self._lacking(test)
+        scores: dict[str, figures.Figure] = {}
         for part, attribute in ATTRIBUTES.items():
             if part in lacking:
                 continue
@@ -122,9 +123,10 @@ class Retrieval:
             there = labels.present(values)
             queries, found = neighbours(tracks[there], test.pieces[there])
             shared = attribute.agreement(values[there][queries], values[there][found])
-            scores[part] = float(np.mean(shared))
+            scores[part] = figures.mean(shared, test.pieces[there][queries])
         if "same_clip" not in lacking:
             place = ranks(cosines(clean, moved))
-            scores |= {f"same_clip_r{k}": float(np.mean(place <= k)) for k in (1, 5, 10)}
-            scores["same_clip_mrr"] = float(np.mean(1.0 / place))
+            each = np.arange(len(place))
+            scores |= {f"same_clip_r{k}": figures.mean(place <= k, each) for k in (1, 5, 10)}
+            scores["same_clip_mrr"] = figures.mean(1.0 / place, each)
         return scores

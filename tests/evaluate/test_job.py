@@ -9,9 +9,7 @@ import tiny_music
 import tiny_run
 
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, job, results
-
-ALL_TASKS = job.choose_tasks(None)
+from loev_jax.evaluate import baseline, job, probes, results
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +37,11 @@ def read(workdir, step):
 
 
 def test_every_checkpoint_gets_a_result_once(workdir, capsys):
-    assert job.run(workdir, ALL_TASKS, job.Settings(), None, watch=False)
+    assert job.run(workdir, None, job.Settings(), None, watch=False)
     first, second = read(workdir, 1), read(workdir, 2)
-    assert set(first["tasks"]) == set(ALL_TASKS)
+    assert first["tasks"] == [
+        *("tempo", "key", "metre", "instrument", "collection", "retrieval", "equivariance")
+    ]
     assert list(first["spaces"]) == ["encoder", "invariant", "pitch", "tempo", "heads", "all"]
     assert first["random_init"] == second["random_init"]
     assert first["spaces"] != second["spaces"]
@@ -54,13 +54,17 @@ def test_every_checkpoint_gets_a_result_once(workdir, capsys):
                 *("same_clip_r1", "same_clip_r5", "same_clip_r10", "same_clip_mrr"),
                 *("time_stretch_r2", "pitch_shift_r2"),
             }
+    for space, metrics in first["spaces"].items():
+        for name, value in metrics.items():
+            low, high = first["intervals"][space][name]
+            assert value is None or low <= value <= high, (space, name)
     assert first["counts"]["test"] == {"clips": 12, "pairs": 12, "skipped": 0}
     assert {"1.png", "2.png", baseline.FILE} <= {p.name for p in (workdir / "eval").iterdir()}
     table = capsys.readouterr().out
     assert "step 2 (24 train, 8 validation, 12 test clips)" in table
 
     before = {p.name: p.stat().st_mtime_ns for p in (workdir / "eval").iterdir()}
-    assert job.run(workdir, ALL_TASKS, job.Settings(), None, watch=False)
+    assert job.run(workdir, None, job.Settings(), None, watch=False)
     assert {p.name: p.stat().st_mtime_ns for p in (workdir / "eval").iterdir()} == before
     assert capsys.readouterr().out == table
 
@@ -96,16 +100,12 @@ def test_random_init_is_embedded_once_and_again_where_the_data_changed(workdir, 
 
 
 def test_a_task_that_fails_is_reported_and_stops_no_other(workdir, monkeypatch, capsys):
-    class Broken:
-        name = "key"
-
-        def left_out(self, facts):
-            return []
-
+    class Broken(probes.Probe):
         def score(self, *args):
             raise ZeroDivisionError("by design")
 
-    monkeypatch.setitem(job.EVALUATORS, "key", Broken())
+    tempo, key, *_ = probes.PROBES
+    monkeypatch.setattr(job, "PROBES", (tempo, Broken(key.name, key.column, key.kind)))
     assert not job.run(workdir, ("tempo", "key", "retrieval"), job.Settings(), "1", watch=False)
     broken = read(workdir, 1)
     assert broken["failed"] == {"key": "ZeroDivisionError: by design"}
@@ -144,7 +144,7 @@ def test_data_without_labels_still_tells_equivariance(workdir, capsys):
     config = json.loads((workdir / "config.json").read_text())
     config["data"]["path"] = str(other)
     (workdir / "config.json").write_text(json.dumps(config))
-    assert job.run(workdir, ALL_TASKS, job.Settings(clips=10, segments=1), "last", watch=False)
+    assert job.run(workdir, None, job.Settings(clips=10, segments=1), "last", watch=False)
     result = read(workdir, 2)
     assert set(result["spaces"]["tempo"]) == {
         *("same_clip_r1", "same_clip_r5", "same_clip_r10", "same_clip_mrr"),
@@ -216,3 +216,20 @@ def test_a_result_is_whole_or_not_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="killed"):
         results.write(path, results.blank(3, "d", {}))
     assert not path.exists()
+
+
+def test_labels_of_ones_own_are_tasks(workdir, tmp_path, capsys):
+    data = tiny_music.write(tmp_path / "data", labels={"mood": str, "energy": np.float32})
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["path"] = str(data)
+    (workdir / "config.json").write_text(json.dumps(config))
+    assert job.run(workdir, None, job.Settings(), "1", watch=False)
+    found = read(workdir, 1)
+    assert {"mood", "energy"} <= set(found["tasks"])
+    assert {"mood_accuracy", "energy_r2"} <= set(found["spaces"]["encoder"])
+    assert "| mood accuracy |" in capsys.readouterr().out
+
+    assert job.run(workdir, ("mood_mlp",), job.Settings(), "1", watch=False)
+    assert "mood_mlp_accuracy" in read(workdir, 1)["spaces"]["encoder"]
+    with pytest.raises(UserError, match=r"unknown task 'valence'.* energy, mood, retrieval"):
+        job.run(workdir, ("valence",), job.Settings(), "1", watch=False)

@@ -4,7 +4,7 @@ import numpy as np
 import synthetic
 
 from loev_jax.evaluate import labels
-from loev_jax.evaluate.probes import PROBES, Probe
+from loev_jax.evaluate.probes import PROBES, Probe, own, with_mlp
 
 TEMPO, KEY, METRE, *_ = PROBES
 
@@ -69,3 +69,49 @@ def test_labels_as_users_write_them():
     found = labels.classes(np.array([1.0, np.nan, 2.5]))
     assert found.tolist() == ["1", "", "2.5"]
     assert labels.present(found).tolist() == [True, False, True]
+
+
+def labelled(known, **columns):
+    """The facts with more labels, each a function of the clips' labels."""
+    return {
+        split: dataclasses.replace(
+            one, labels=one.labels | {name: make(one.labels) for name, make in columns.items()}
+        )
+        for split, one in known.items()
+    }
+
+
+def test_a_users_labels_are_probed_by_what_they_hold(known, vectors):
+    mine = labelled(
+        known,
+        energy=lambda has: np.log2(has["tempo"]),
+        decade=lambda has: 10.0 * np.round(has["tempo"] / 10),
+        mood=lambda has: np.where(has["tempo"] > 105, "fast", "slow"),
+    )
+    probes = own(tuple(mine["train"].labels))
+    assert [probe.name for probe in probes] == ["energy", "decade", "mood"]
+    found = {}
+    for probe in probes:
+        assert probe.left_out(mine) == []
+        found |= probe.score(mine, vectors, "tempo")
+    assert list(found) == ["energy_r2", "decade_accuracy", "mood_accuracy"]
+    assert found["energy_r2"] > 0.99
+    assert found["decade_accuracy"] > 0.3
+    assert found["mood_accuracy"] > 0.9
+
+
+def test_an_mlp_reads_what_a_line_does_not(known, vectors):
+    odd = labelled(known, odd=lambda has: np.where((np.log2(has["tempo"]) * 2) % 2 > 1, "a", "b"))
+    (linear,) = own(("odd",))
+    (mlp,) = with_mlp((linear,))
+    assert mlp.name == "odd_mlp"
+    straight = linear.score(odd, vectors, "tempo")["odd_accuracy"]
+    assert mlp.score(odd, vectors, "tempo")["odd_mlp_accuracy"] > straight + 0.1
+
+
+def test_intervals_hold_the_figure(known, vectors):
+    for probe in (TEMPO, KEY, METRE):
+        for figure in probe.score(known, vectors, "tempo").values():
+            low, high = figure.interval
+            assert low <= figure <= high
+            assert high - low < 0.3
