@@ -27,6 +27,22 @@ class Parts:
     test: np.ndarray
 
 
+def numbered(targets: Parts) -> tuple[np.ndarray, Parts]:
+    """Labels as numbers.
+
+    Args:
+        targets: [rows] labels of each split; those of test are never read.
+
+    Returns:
+        The classes of the train split, and the place of each label among them, [rows] of train and
+        validation, -1 where there is none; nothing for test.
+    """
+    classes, train = np.unique(targets.train, return_inverse=True)
+    place = np.minimum(np.searchsorted(classes, targets.validation), len(classes) - 1)
+    validation = np.where(classes[place] == targets.validation, place, -1)
+    return classes, Parts(train, validation, np.empty(0, int))
+
+
 @dataclasses.dataclass(frozen=True)
 class Standardiser:
     """Shifts and scales features to zero mean and unit deviation over the rows it was fitted on.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from loev_jax.evaluate.features import Parts, Rotated, one_thread, rotate, standardise
+from loev_jax.evaluate.features import Parts, Rotated, numbered, one_thread, rotate, standardise
 
 RIDGE_GRID = tuple(10.0 ** np.arange(-1.0, 6.5, 0.5))
 LOGISTIC_GRID = tuple(10.0 ** np.arange(4.0, -0.5, -0.5))
@@ -77,21 +77,39 @@ def classify(features: Parts, targets: Parts) -> np.ndarray:
     Returns:
         Predicted labels of the test rows, [rows].
     """
-    classes, number = np.unique(targets.train, return_inverse=True)
+    classes, numbers = numbered(targets)
+    return classes[np.argmax(read(features, numbers, len(classes)), axis=-1)]
+
+
+def read(features: Parts, numbers: Parts, classes: int) -> np.ndarray:
+    """As `classify`, of classes by number.
+
+    Args:
+        features: [rows, features] of each split.
+        numbers: [rows] int below `classes` of train and validation; -1 is never right.
+        classes: how many there are.
+
+    Returns:
+        Logits of the test rows, [rows, classes].
+    """
     turned = rotate(standardise(features))
-    if len(classes) == 1 or not len(turned.power):
-        return np.repeat(classes[np.argmax(np.bincount(number))], len(features.test))
-    weights, bias = logistic(turned, number, LOGISTIC_GRID)
-    validation, test = (
-        classes[np.argmax(part @ weights + bias[:, None], axis=-1)]
-        for part in (turned.rows.validation, turned.rows.test)
-    )
-    accuracy = np.mean(validation == targets.validation[None], axis=1)
-    return test[np.argmax(accuracy)]
+    if classes == 1 or not len(turned.power):
+        share = np.bincount(numbers.train, minlength=classes).astype(float)
+        return np.tile(share, (len(features.test), 1))
+    weights, bias = logistic(turned, numbers.train, classes, LOGISTIC_GRID)
+    with one_thread():
+        tried = turned.rows.validation[None] @ weights + bias[:, None]
+        right = np.argmax(tried, axis=-1) == numbers.validation[None]
+        best = np.argmax(np.mean(right, axis=1))
+        return turned.rows.test @ weights[best] + bias[best][None]
 
 
 def logistic(
-    rotated: Rotated, classes: np.ndarray, grid: tuple[float, ...], tolerance: float = TOLERANCE
+    rotated: Rotated,
+    numbers: np.ndarray,
+    classes: int,
+    grid: tuple[float, ...],
+    tolerance: float = TOLERANCE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Multinomial logistic regression for a whole grid, in one compiled program.
 
@@ -100,25 +118,25 @@ def logistic(
 
     Args:
         rotated: centred features.
-        classes: of the train split, [rows] int from 0.
+        numbers: the class of each row of the train split, [rows] int from 0.
+        classes: how many there are.
         grid: the penalties, positive.
         tolerance: ends where no component of the gradient of the mean loss is larger.
 
     Returns:
         Weights along the axes [grid, axes, classes] and biases [grid, classes].
     """
-    number = int(classes.max()) + 1
-    places = -(-number // _CLASSES) * _CLASSES
-    absent = np.where(np.arange(places) < number, 0.0, -np.inf).astype(np.float32)
+    places = -(-classes // _CLASSES) * _CLASSES
+    absent = np.where(np.arange(places) < classes, 0.0, -np.inf).astype(np.float32)
     found = _logistic(
         rotated.rows.train.astype(np.float32),
         rotated.power.astype(np.float32),
-        np.eye(places, dtype=np.float32)[classes],
+        np.eye(places, dtype=np.float32)[numbers],
         absent,
         np.array(grid, np.float32),
         tolerance,
     )
-    weights = np.asarray(found, np.float64).transpose(1, 0, 2)[:, :, :number]
+    weights = np.asarray(found, np.float64).transpose(1, 0, 2)[:, :, :classes]
     return weights[:, :-1], weights[:, -1]
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from loev_jax.evaluate.features import Parts, rotate, standardise
+from loev_jax.evaluate.features import Parts, numbered, rotate, standardise
 
 Kind = Literal["classes", "numbers"]
 Weights = dict[str, jax.Array]
@@ -75,12 +75,25 @@ def classify(features: Parts, targets: Parts, grid: Grid = GRID) -> np.ndarray:
     Returns:
         Predicted labels of the test rows, [seeds, rows].
     """
-    classes = np.unique(targets.train)
-    train, validation = (
-        (part[:, None] == classes[None]).astype(np.float32)
-        for part in (targets.train, targets.validation)
-    )
-    return classes[np.argmax(_fit(features, train, validation, "classes", grid), axis=-1)]
+    classes, numbers = numbered(targets)
+    return classes[np.argmax(read(features, numbers, len(classes), grid), axis=-1)]
+
+
+def read(features: Parts, numbers: Parts, classes: int, grid: Grid = GRID) -> np.ndarray:
+    """As `classify`, of classes by number.
+
+    Args:
+        features: [rows, features] of each split.
+        numbers: [rows] int below `classes` of train and validation; -1 is never right.
+        classes: how many there are.
+        grid: what is tried.
+
+    Returns:
+        Logits of the test rows, [seeds, rows, classes].
+    """
+    each = np.arange(classes)[None]
+    train, validation = (part[:, None] == each for part in (numbers.train, numbers.validation))
+    return _fit(features, train, validation, "classes", grid)
 
 
 def _fit(

@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from loev_jax.evaluate import figures, labels, linear, mlp
+from loev_jax.evaluate import figures, labels, linear, mlp, tempo_bins
 from loev_jax.evaluate.evaluator import SPLITS, too_few
-from loev_jax.evaluate.features import Parts
+from loev_jax.evaluate.features import Parts, numbered
 from loev_jax.evaluate.metrics import key_scores, tempo_hits
 from loev_jax.evaluate.spaces import Facts, Vectored
 
@@ -33,9 +33,10 @@ class Probe:
     Attributes:
         name: of the task.
         column: the label.
-        kind: of the label: "tempo" (regression of log2 BPM: R², Acc1, Acc2), "key"
-            (classification, 24 classes: weighted score, accuracy), "class" (classification:
-            accuracy) or "number" (regression: R²); None to tell it from the train split's labels.
+        kind: of the label: "tempo" (regression of log2 BPM: R²; classification of tempi by bins:
+            Acc1, Acc2), "key" (classification, 24 classes: weighted score, accuracy), "class"
+            (classification: accuracy) or "number" (regression: R²); None to tell it from the train
+            split's labels.
         reader: "linear" (ridge or logistic regression) or "mlp" (one hidden layer; figures are
             means over its seeds).
     """
@@ -91,10 +92,12 @@ class Probe:
 
     def _tempo(self, features: Parts, bpm: Parts, pieces: np.ndarray) -> Figures:
         octaves = Parts(*(np.log2(each) for each in (bpm.train, bpm.validation, bpm.test)))
-        read = self._regress(features, octaves)
-        hits = functools.partial(tempo_hits, bpm.test[None], 2.0**read, TOLERANCE)
+        bins = tempo_bins.Bins.over(octaves.train)
+        numbers = Parts(bins.number(octaves.train), bins.number(octaves.validation), np.empty(0))
+        estimate = 2.0 ** bins.octaves(self._read(features, numbers, bins.count))
+        hits = functools.partial(tempo_hits, bpm.test[None], estimate, TOLERANCE)
         return {
-            "r2": figures.explained(octaves.test, read, pieces),
+            "r2": figures.explained(octaves.test, self._regress(features, octaves), pieces),
             "acc1": figures.mean(hits(), pieces),
             "acc2": figures.mean(hits(octaves=True), pieces),
         }
@@ -121,11 +124,16 @@ class Probe:
             return mlp.regress(features, targets)[:, :, 0]
         return linear.regress(features, targets)[None, :, 0]
 
+    def _read(self, features: Parts, numbers: Parts, classes: int) -> np.ndarray:
+        """Logits [readings, rows, classes]."""
+        if self.reader == "mlp":
+            return mlp.read(features, numbers, classes)
+        return linear.read(features, numbers, classes)[None]
+
     def _classify(self, features: Parts, classes: Parts) -> np.ndarray:
         """[readings, rows]."""
-        if self.reader == "mlp":
-            return mlp.classify(features, classes)
-        return linear.classify(features, classes)[None]
+        names, numbers = numbered(classes)
+        return names[np.argmax(self._read(features, numbers, len(names)), axis=-1)]
 
 
 PROBES = (

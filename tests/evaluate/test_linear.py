@@ -31,7 +31,7 @@ def test_logistic_regression_is_scikit_learns(columns, classes):
     x -= x[:120].mean(axis=0)[None]
     turned = features.rotate(parts(x, 120, 10))
     grid = (1000.0, 10.0, 1.0)
-    weights, bias = linear.logistic(turned, y, grid, 1e-6)
+    weights, bias = linear.logistic(turned, y, classes, grid, 1e-6)
     assert bias.shape == (3, classes)
     for k, penalty in enumerate(grid):
         # scikit-learn has one weight vector for two classes, where ours has one for each.

@@ -12,7 +12,8 @@ TEMPO, KEY, METRE, *_ = PROBES
 def test_tempo_is_read_where_it_is_a_direction_and_nowhere_else(known, vectors):
     there = TEMPO.score(known, vectors, "tempo")
     assert there["tempo_r2"] > 0.99
-    assert there["tempo_acc1"] > 0.95
+    assert there["tempo_acc1"] > 0.7  # of 24 bins, from 300 clips
+    assert TEMPO.score(known, vectors, "noise")["tempo_acc1"] < 0.2
     assert there["tempo_acc2"] >= there["tempo_acc1"]
     assert TEMPO.score(known, vectors, "noise")["tempo_r2"] < 0.1
     assert TEMPO.score(known, vectors, "key")["tempo_r2"] < 0.1
