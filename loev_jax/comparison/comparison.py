@@ -8,8 +8,8 @@ from pathlib import Path
 
 from absl import logging
 
+from loev_jax.comparison import classical, report, runs
 from loev_jax.comparison import plan as plans
-from loev_jax.comparison import report, runs
 from loev_jax.comparison.plan import Plan
 from loev_jax.comparison.runs import Results
 from loev_jax.data import records
@@ -58,6 +58,8 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
         except OSError as error:
             raise UserError(f"--out={directory}: {error.strerror}") from error
     results = _planned(root, names, settings, runs.read(out), out)
+    if not results.classical:
+        results.classical = classical.measure(records.open_split(settings.data, "test"))
     runs.write(out, results)
     todo = [(name, seed) for name, seed in results.missing() if name in names]
     for number, (name, seed) in enumerate(todo):
@@ -106,7 +108,7 @@ def _planned(
     }
     seeds = max(settings.seeds, known.seeds)
     plan = Plan(settings.data, seeds, settings.steps, steps, milliseconds)
-    return Results(plan, found.runs if found else {})
+    return dataclasses.replace(found, plan=plan) if found else Results(plan)
 
 
 def _eta(results: Results, todo: Sequence[tuple[str, int]]) -> str:

@@ -65,6 +65,9 @@ def mean_and_deviation(values: list[float | None]) -> str:
 def markdown(results: Results) -> str:
     """What was run, in how long, and the tables."""
     plan, found = results.plan, rows(results)
+    unlearned: list[Row] = (
+        [("librosa, Krumhansl", "-", [results.classical])] if results.classical else []
+    )
     done = [(name, seed) for name, seed in plan.runs() if key(name, seed) in results.runs]
     per_recipe = [
         [
@@ -79,7 +82,7 @@ def markdown(results: Results) -> str:
         [
             f"{len(done)} of {len(plan.runs())} runs are done.",
             _table(["recipe", "steps", "ms a step, timed in turn", "s of training"], per_recipe),
-            _metrics(found, COLUMNS),
+            _metrics([*unlearned, *found], COLUMNS),
             _metrics(found, PARAMETERS),
         ]
     )
@@ -127,6 +130,8 @@ def plot(results: Results, path: Path) -> None:
     panels = figure.subplots(2, len(PANELS) // 2, sharey=True)
     for axes, metric in zip(panels.flat, PANELS, strict=True):
         _dots(axes, metric, found, recipes, spaces)
+        if metric in results.classical:
+            axes.axvline(results.classical[metric], color="0.4", linestyle=":", linewidth=1.2)
         axes.set_title(titles[metric], fontsize=10)
         axes.set_yticks(range(len(recipes)), recipes, fontsize=8)
         axes.grid(axis="x", alpha=0.3)

@@ -32,10 +32,12 @@ class Results:
         plan: what is to be run.
         runs: for each "recipe/seed" the metrics of a finished run, by section ("spaces",
             "random_init"), space and name, and the seconds that it took.
+        classical: metrics of the estimators that learn nothing, on the same test clips.
     """
 
     plan: Plan
     runs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    classical: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def missing(self) -> list[tuple[str, int]]:
         """The runs to be done, in order."""
@@ -56,7 +58,7 @@ def read(directory: Path) -> Results | None:
     path = directory / FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Results(Plan(**found["plan"]), dict(found["runs"]))
+        return Results(Plan(**found["plan"]), dict(found["runs"]), dict(found.get("classical", {})))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

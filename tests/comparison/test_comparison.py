@@ -16,7 +16,7 @@ class Laboratory:
     """Stands for training, evaluation and the clock."""
 
     def __init__(self):
-        self.done, self.pace, self.breaks_at = [], 1.0, None
+        self.done, self.pace, self.breaks_at, self.heard = [], 1.0, None, 0
 
     def time_steps(self, root, names, quick):
         several = dict.fromkeys((*names, plans.REFERENCE))
@@ -28,12 +28,17 @@ class Laboratory:
         self.done.append((name, seed, plan.steps[name]))
         return made_up.run(seed)
 
+    def listen(self, split):
+        self.heard += 1
+        return made_up.CLASSICAL
+
 
 @pytest.fixture(name="laboratory")
 def _laboratory(monkeypatch):
     made = Laboratory()
     monkeypatch.setattr(plans, "time_steps", made.time_steps)
     monkeypatch.setattr(runs, "run", made.run)
+    monkeypatch.setattr(comparison.classical, "measure", made.listen)
     monkeypatch.setattr(comparison.records, "open_split", lambda path, split: None)
     return made
 
@@ -50,6 +55,7 @@ def test_all_recipes_at_equal_time_then_the_tables(laboratory, tmp_path, capsys)
     assert (tmp_path / "results.png").exists()
     compare(tmp_path)
     assert len(laboratory.done) == 6
+    assert laboratory.heard == 1
 
 
 def test_what_broke_off_goes_on(laboratory, tmp_path):

@@ -39,6 +39,7 @@ def test_means_and_deviations():
     assert missing[3:5] == ["-", cell]
     assert ["random init", "encoder", "3", *[".05 ± .00"] * 8] in rows
     assert ["LOEV, both", "100", "500", "50, 50, 50"] in rows
+    assert ["librosa, Krumhansl", "-", "1", ".70", ".90", "-", ".80", *["-"] * 4] in rows
 
 
 def test_a_single_run_has_no_deviation():

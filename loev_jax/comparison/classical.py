@@ -1,0 +1,65 @@
+"""Estimators that learn nothing, on the clips on which the probes are tested.
+
+librosa's tempo (the autocorrelation of onset strength) and the Krumhansl-Schmuckler key of a mean
+chroma: what a learned representation should beat where these are what it was made to keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from loev_jax.augment.views import FULL_SCALE
+from loev_jax.corpus.key_finding import find_key
+from loev_jax.data import records
+from loev_jax.data.audio import SAMPLE_RATE
+from loev_jax.data.progress import Progress
+from loev_jax.evaluate import labels
+from loev_jax.evaluate.metrics import key_scores, tempo_hits
+from loev_jax.evaluate.probes import TOLERANCE
+
+
+def tempo(audio: np.ndarray) -> float:
+    """Librosa's tempo of a clip, float [samples], in BPM."""
+    import librosa
+
+    return float(librosa.feature.tempo(y=audio, sr=SAMPLE_RATE)[0])
+
+
+def key(audio: np.ndarray) -> int:
+    """The key (0-23) whose profile is nearest to the mean chroma of a clip, float [samples]."""
+    import librosa
+
+    chroma = librosa.feature.chroma_cqt(y=audio, sr=SAMPLE_RATE, bins_per_octave=36)
+    return find_key(chroma.mean(axis=1))
+
+
+def measure(split: records.Split) -> dict[str, float]:
+    """Scores the estimators on every clip of a split whose tempo or key is known.
+
+    Returns:
+        `tempo_acc1`, `tempo_acc2` and `key_weighted`, as the probes define them, where the data
+        set has the label.
+    """
+    found: dict[str, list[tuple[float, float]]] = {"tempo": [], "key": []}
+    parse = {"tempo": labels.tempi, "key": labels.keys}
+    estimators: dict[str, Callable[[np.ndarray], float]] = {"tempo": tempo, "key": key}
+    known = {name: parse[name](split.labels(name)) for name in found if name in split.label_names}
+    progress = Progress("librosa and Krumhansl", len(split), "clips")
+    for number, record in enumerate(split):
+        audio = record["audio"].astype(np.float32) / FULL_SCALE
+        for name, truths in known.items():
+            if np.isfinite(truths[number]):
+                found[name].append((truths[number], estimators[name](audio)))
+        progress.update(number + 1)
+    progress.close()
+    scores = {}
+    if found["tempo"]:
+        truth, estimate = np.array(found["tempo"]).T
+        scores["tempo_acc1"] = float(np.mean(tempo_hits(truth, estimate, TOLERANCE)))
+        scores["tempo_acc2"] = float(np.mean(tempo_hits(truth, estimate, TOLERANCE, octaves=True)))
+    if found["key"]:
+        truth, estimate = np.array(found["key"], dtype=int).T
+        scores["key_weighted"] = float(np.mean(key_scores()[truth, estimate]))
+    return scores
