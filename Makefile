@@ -5,6 +5,8 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 # The peers want other versions of some libraries, so they live apart.
 BENCHMARK_VENV := .venv-benchmark
+# A TPU's compiler. Where it is found and no TPU is, JAX says so in several lines, so it lies apart.
+LIBTPU  := .libtpu
 DATA    ?= data/corpus
 CONFIG  ?= configs/loev_tempo.py:small
 # runs/ and the config's name: runs/loev_tempo
@@ -22,7 +24,7 @@ RESOLVE := uv pip compile --universal --fork-strategy fewest --python-version 3.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-slow lint format docs bench lock clean
+.PHONY: help setup train test test-slow test-tpu lint format docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,16 +62,25 @@ $(STAMP): requirements.lock
 $(BENCHMARK_VENV)/.installed: requirements-benchmark.lock
 	$(call install,$(BENCHMARK_VENV),requirements-benchmark.lock)
 
+$(LIBTPU)/.installed: requirements-tpu.lock | $(STAMP)
+	rm -rf $(LIBTPU)
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --no-deps \
+	  --target $(LIBTPU) -r requirements-tpu.lock
+	@touch $@
+
 train: $(STAMP) ## prepare the corpus, train CONFIG in WORKDIR, evaluate, print the table
 	$(BIN)/python launch/prepare_data.py --source=corpus --out=$(DATA)
 	$(BIN)/python launch/train.py --config=$(CONFIG) --workdir=$(WORKDIR) --config.data.path=$(DATA)
 	$(BIN)/python launch/eval.py --workdir=$(WORKDIR) --step=last
 
 test: $(STAMP) ## run the test suite
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist=loadfile
+	$(BIN)/python -m pytest -m "not slow and not tpu" -n $(WORKERS) --dist=loadfile
 
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-tpu: $(STAMP) $(LIBTPU)/.installed ## run the tests that ask a TPU's compiler (Linux, x86-64)
+	PYTHONPATH=$(LIBTPU) $(BIN)/python -m pytest -m tpu -n $(WORKERS) --dist=load
 
 lint: $(STAMP) ## check style, format and types
 	$(BIN)/ruff check .
@@ -87,12 +98,13 @@ bench: $(BENCHMARK_VENV)/.installed ## compare with other libraries (several GB 
 	$(BENCHMARK_VENV)/bin/python launch/benchmark.py
 
 # audiomentations wants an older soxr, torch an older setuptools; all else is as in the first lock.
-lock: ## resolve both locks anew from pyproject.toml (needs uv)
+lock: ## resolve the locks anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "error: uv is not on PATH: pip install uv" >&2; exit 2; }
 	$(RESOLVE) --extra dev pyproject.toml -o requirements.lock
 	sed -nE '/^(soxr|setuptools)==/d; s/^([a-z0-9_.-]+==[^\\]*[^ \\]).*/\1/p' requirements.lock \
 	  | $(RESOLVE) --extra benchmark --constraints - pyproject.toml -o requirements-benchmark.lock
+	sed -n '/^libtpu==/,/[^\\]$$/p' requirements-benchmark.lock > requirements-tpu.lock
 
 clean: ## remove .venv and the tools' caches; data, runs and models stay
-	rm -rf $(VENV) $(BENCHMARK_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCHMARK_VENV) $(LIBTPU) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

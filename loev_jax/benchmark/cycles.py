@@ -7,8 +7,7 @@ body as often as the loop goes round. An instruction without an estimate counts 
     pip install -e '.[tpu]'
     python launch/benchmark.py --only=cycles
 
-Each program is compiled in a process of its own: the compiler keeps its memory, and a crash of it
-is a crash of one figure.
+Each program is compiled in a process of its own (`loev_jax.topology`).
 """
 
 from __future__ import annotations
@@ -16,13 +15,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
-import importlib.util
-import json
 import math
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,13 +25,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from loev_jax import config, frontend, presets, step
+from loev_jax import config, frontend, presets, step, topology
 from loev_jax.augment import analysis, frames, views
 from loev_jax.data.progress import Progress
 from loev_jax.encoders.encoder import Settings as Encoder
 from loev_jax.encoders.nfnet import Nfnet
 from loev_jax.encoders.resnet import Resnet
-from loev_jax.errors import UserError
 
 CLIPS, QUICK_CLIPS = 32, 2
 TOPOLOGY = "v5e:1x1"
@@ -49,15 +42,6 @@ ENCODERS: dict[str, tuple[Encoder, Encoder]] = {
     f"{STEP}: resnet 50": (Resnet(depth=50), Resnet(depth=18)),
 }
 """The encoder of each step, and the one that stands for it in a hurry."""
-
-_ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_WORKER_ID": "0",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
 
 
 def run(out: Path, quick: bool) -> dict[str, Any]:
@@ -75,15 +59,14 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         UserError: libtpu is not installed, or does not compile.
     """
     del out
-    if importlib.util.find_spec("libtpu") is None:
-        raise UserError("cycles: libtpu is not installed; pip install -e '.[tpu]' brings it")
+    topology.check_compiler()
     clips = QUICK_CLIPS if quick else CLIPS
     names = (*PROGRAMS, *ENCODERS)
     progress = Progress("TPU compilations", len(names), "programs")
     counted = {}
     for number, name in enumerate(names):
         progress.update(number)
-        counted[name] = _in_a_process(name, clips, quick)
+        counted[name] = topology.apart(__name__, [name, clips, quick], f"cycles: {name}")
     progress.close()
     return {
         "share": {step: counted[VIEWS]["all"] / counted[step]["all"] for step in ENCODERS},
@@ -100,22 +83,6 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
             for name, count in counted.items()
         },
     }
-
-
-def _in_a_process(name: str, clips: int, quick: bool) -> dict[str, float]:
-    """`_count` in a process that has the compiler to itself. Raises UserError as `run` does."""
-    arguments = json.dumps([name, clips, quick])
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, arguments],
-        env=os.environ | _ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"cycles: {name} does not compile (status {done.returncode}): {reason}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def count(hlo: str) -> dict[str, int]:
@@ -233,38 +200,30 @@ PROGRAMS: dict[str, Callable[[config.Recipe], Program]] = {
 """What makes each program but the steps, which bring their own sharding."""
 
 
-def _count(name: str, clips: int, quick: bool) -> dict[str, float]:
+def _count(request: tuple[str, int, bool]) -> dict[str, float]:
     """Compiles a program for a TPU: its `count`, and the seconds that it took."""
-    from jax.experimental import topologies
-
+    name, clips, quick = request
     start = time.monotonic()
-    devices = topologies.get_topology_desc(
-        platform="tpu", topology_name=TOPOLOGY, chips_per_host_bounds=(1, 1, 1)
-    ).devices
     recipe = _recipe(clips)
-    mesh = step.make_mesh(devices)
+    mesh = step.make_mesh(topology.devices(TOPOLOGY))
     if name in ENCODERS:
         model = dataclasses.replace(recipe.model, encoder=ENCODERS[name][quick])
         recipe = dataclasses.replace(recipe, model=model)
         state = jax.eval_shape(lambda: step.init(recipe, step.make_mesh(jax.devices()[:1])))
         batch = dict(zip(("audio", "example"), _batch(recipe), strict=True))
         jitted: Any = step.make(recipe, mesh)
-        arguments = (_on(state, step.replicated(mesh)), _on(batch, step.split_over(mesh)))
+        arguments = (
+            topology.on(state, step.replicated(mesh)),
+            topology.on(batch, step.split_over(mesh)),
+        )
     else:
         function, shapes = PROGRAMS[name](recipe)
-        jitted, arguments = jax.jit(function), _on(shapes, step.split_over(mesh))
+        jitted, arguments = jax.jit(function), topology.on(shapes, step.split_over(mesh))
     # At low effort it takes a fraction of the time and says nothing of speed.
     options = {"exec_time_optimization_effort": -1.0} if quick else None
     compiled = jitted.trace(*arguments).lower(lowering_platforms=("tpu",)).compile(options)
     return {**count(compiled.as_text()), "seconds": math.ceil(time.monotonic() - start)}
 
 
-def _on(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    """Shapes that lie on the TPU."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
-    )
-
-
 if __name__ == "__main__":
-    print(json.dumps(_count(*json.loads(sys.argv[1]))))
+    topology.answer(_count)

@@ -6,6 +6,10 @@ seconds from its beginning and one from its end. The truth is what nobody had to
 rendered at the other tempo and in the other key (`loev_jax.benchmark.truth`), or notes synthesised
 in closed form (`loev_jax.benchmark.tones`).
 
+A control tells how near anything can come: the piece rendered at tempo · rate / q in its own key
+and sped up by q = 2^(semitones / 12) (`loev_jax.benchmark.tape`). Its stretch costs nothing and its
+shift estimates nothing, so what it lacks of 1 is what a score in another key has of its own.
+
 Each piece is heard at every one of nine rates and nine shifts, paired at random, so that both are
 covered evenly and independently. Intervals are of a bootstrap over pieces.
 """
@@ -21,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from loev_jax.benchmark import methods, plots, tones, truth
+from loev_jax.benchmark import methods, plots, tape, tones, truth
 from loev_jax.benchmark.peers import PEERS, VARIANTS
 from loev_jax.data import processes
 from loev_jax.data.progress import Progress
@@ -52,7 +56,8 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         `scores` and `tones`: by method, the mean `correlation`, its 95 % interval `low` to `high`,
         and the correlation `at_best_lag` with the constant delay `best_lag_ms` that suits the
         method best; `scores_by_rate`, `scores_by_semitones` and the like: means by method;
-        `analysis_minus_best_peer` and `waveform_minus_best_peer` on scores, with intervals;
+        `analysis_minus_best_peer`, `waveform_minus_best_peer` and `tape_minus_best_peer` on scores,
+        with intervals: the last is the most that could be gained;
         `left_out`: peers that are not installed.
     """
     counts = dict.fromkeys(PIECES, 1) if quick else PIECES
@@ -77,6 +82,7 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         result[name] = one.summary()
     for ours in (methods.ANALYSIS, methods.WAVEFORM):
         result[f"{ours}_minus_best_peer"] = measured["scores"].advantage(ours)
+    result["tape_minus_best_peer"] = measured["scores"].advantage(tape.NAME)
     for name, one in measured.items():
         result[f"{name}_by_rate"] = one.means_by("rates")
         result[f"{name}_by_semitones"] = one.means_by("semitones")
@@ -145,7 +151,7 @@ def measure(
     semitones: np.ndarray,
     view: methods.View = VIEW,
 ) -> Measured:
-    """Compares every method with the truth on every piece.
+    """Compares every method, and the tape, with the truth on every piece.
 
     Args:
         label: what the progress line says.
@@ -162,8 +168,12 @@ def measure(
         source = render(1.0, 0.0)[: view.source]
         with futures.ThreadPoolExecutor(processes.available_cpus()) as pool:
             targets = list(pool.map(render, map(float, rates), map(float, shifts)))
+            tapes = list(
+                pool.map(functools.partial(_taped, render), map(float, rates), map(float, shifts))
+            )
         answers = [methods.log_mels(view.frontend, _cut(targets, view, lag)) for lag in LAGS_MS]
         mels = [method(source, rates, shifts) for method in available.values()]
+        mels.append(methods.log_mels(view.frontend, _cut(tapes, view, 0)))
         rows.append(
             [
                 [[correlation(mel[k], answer[k]) for answer in answers] for mel in mels]
@@ -173,8 +183,17 @@ def measure(
         progress.update(number + 1)
     progress.close()
     return Measured(
-        tuple(available), np.tile(rates, (len(renders), 1)), np.stack(pairs), np.asarray(rows)
+        (*available, tape.NAME),
+        np.tile(rates, (len(renders), 1)),
+        np.stack(pairs),
+        np.asarray(rows),
     )
+
+
+def _taped(render: Render, rate: float, semitones: float) -> np.ndarray:
+    """What a tape makes of a piece: played at the tempo that speeding it up puts right."""
+    slower = render(rate / tape.ratio(semitones), 0.0)
+    return tape.sped_up(slower, semitones, VIEW.frontend.sample_rate)
 
 
 def _cut(targets: Sequence[np.ndarray], view: methods.View, lag_ms: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loev_jax.benchmark import methods
+from loev_jax.benchmark import methods, tape
 from loev_jax.benchmark.peers import VARIANTS
 from loev_jax.benchmark.speed_peers import LIBRARIES
 
@@ -83,9 +83,11 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def _line(panel: Any, name: str, means: Mapping[str, float], others: Any) -> None:
-    """One method's line: ours solid, peers dashed."""
+    """One method's line: ours solid, peers dashed, the control dotted."""
     if name in _OURS:
         style: dict[str, Any] = {"color": _OURS[name], "linewidth": 2.0}
+    elif name == tape.NAME:
+        style = {"color": "0.4", "linestyle": ":"}
     else:
         style = {"color": next(others), "linestyle": "--"}
     x = [float(value) for value in means]

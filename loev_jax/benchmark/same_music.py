@@ -3,9 +3,8 @@
 For a stretch by r, a piece is rendered at its tempo and at its tempo / r; for a shift by n
 semitones, in its key and n semitones lower. After the change both are at one tempo and in one key,
 so nothing is left to tell them by but the change's own traces. A third rendering, at tempo / q and
-n semitones lower, is put right by plain resampling with the ratio q = 2^(n / 12), as a tape that is
-sped up: nothing is estimated there, so what it gives away is what any method must: attacks, vibrato
-and formants that moved.
+n semitones lower, is put right by plain resampling with the ratio q = 2^(n / 12)
+(`loev_jax.benchmark.tape`): what it gives away is what any method must.
 
 Half of the pieces have drums where they are stretched (drums do not transpose), and every excerpt
 has a bed of pink noise of its own: texture is what betrays a change, and pink noise remains pink
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from loev_jax.benchmark import truth
+from loev_jax.benchmark import tape, truth
 from loev_jax.data import processes
 from loev_jax.data.progress import Progress
 
@@ -130,9 +129,9 @@ def _piece(kind: str, piece: truth.Piece, size: Size, samples: int, seed: int) -
     level = float(np.sqrt(np.mean(np.square(untouched))))
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, float, int]] = []
     for rate, semitones in _amounts(kind, size.renderings, random):
-        ratio = 2.0 ** (semitones / 12)
+        ratio = tape.ratio(semitones)
         source = truth.render(piece, 1 / rate, -semitones)
-        tape = truth.render(piece, 1 / ratio, -semitones) if semitones else None
+        slower = truth.render(piece, 1 / ratio, -semitones) if semitones else None
         slowest = min(rate, ratio)
         last = len(untouched) / SAMPLE_RATE - samples / SAMPLE_RATE / slowest
         if last < _FIRST:
@@ -146,7 +145,7 @@ def _piece(kind: str, piece: truth.Piece, size: Size, samples: int, seed: int) -
                 mixed = (audio[at : at + samples] + bed * quiet) * _SCALE
                 return np.clip(np.round(mixed), -(2**15), 2**15 - 1).astype(np.int16)
 
-            resampled = np.empty(0, np.int16) if tape is None else cut(tape, ratio)
+            resampled = np.empty(0, np.int16) if slower is None else cut(slower, ratio)
             rows.append((cut(untouched, 1.0), cut(source, rate), resampled, rate, semitones))
     columns = [np.stack(column) for column in zip(*rows, strict=True)]
     columns.append(np.full(len(rows), piece.number))

@@ -21,7 +21,7 @@ import numpy as np
 
 from loev_jax import frontend
 from loev_jax.augment import analysis, waveform
-from loev_jax.benchmark import classifier, same_music, shortcut_plot
+from loev_jax.benchmark import classifier, same_music, shortcut_plot, tape
 from loev_jax.benchmark.peers import PEERS, Peer
 from loev_jax.data import processes
 from loev_jax.data.progress import Progress
@@ -31,7 +31,7 @@ DENSE = frontend.LogMel(fmax=6_300.0)
 SPARSE = frontend.LogMel(fmax=6_300.0, hop=320)
 SECONDS = 3.0
 KINDS = ("stretch", "shift")
-NEGATIVE, FLOOR = "untouched, twice", "the tape, sped up"
+NEGATIVE, FLOOR = "untouched, twice", tape.NAME
 """The controls: nothing to find; nothing but what every method must leave."""
 
 FULL = same_music.Size(pieces=128, renderings=2, views=4)
@@ -198,12 +198,10 @@ def _by_peer(peer: Peer, audio: np.ndarray, rates: np.ndarray, semitones: np.nda
 
 def _sped_up(audio: np.ndarray, semitones: np.ndarray) -> np.ndarray:
     """Log-mels of excerpts resampled so that they sound `semitones` higher, and faster alike."""
-    import soxr
-
     views = []
-    for excerpt, ratio in zip(audio, 2.0 ** (semitones / 12), strict=True):
-        faster = soxr.resample(excerpt, DENSE.sample_rate * ratio, DENSE.sample_rate)
-        begin = round(same_music.EDGE / ratio)
+    for excerpt, shift in zip(audio, map(float, semitones), strict=True):
+        faster = tape.sped_up(excerpt, shift, DENSE.sample_rate)
+        begin = round(same_music.EDGE / tape.ratio(shift))
         views.append(faster[begin : begin + DENSE.samples(_frames(DENSE))])
     return _plain(np.stack(views))
 

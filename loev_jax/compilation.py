@@ -1,0 +1,293 @@
+"""A recipe's train step, compiled for a TPU that is not there: memory, work, what crosses chips.
+
+    python launch/compile.py --topology=v5e:16x16 --config=configs/loev_tempo.py
+
+The compiler's own figures: they are known before a pod is paid for. Memory and FLOPs are exact for
+the program that it made; it is asked for a program soon rather than a fast one, so nothing here
+tells how long a step takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from loev_jax import config, step, topology
+from loev_jax.errors import UserError
+
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4,
+          "u32": 4, "f64": 8, "s64": 8, "u64": 8}  # fmt: skip
+# At low effort it aborts on what one chip exchanges with itself, which it removes otherwise.
+_QUICKLY = {"exec_time_optimization_effort": -1.0}
+_GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """Arrays that chips exchange in one operation of a step.
+
+    Attributes:
+        kind: one of `KINDS`.
+        dtypes: of its arrays, each once.
+        arrays: how many it moves together.
+        bytes: of its result on one chip.
+    """
+
+    kind: str
+    dtypes: tuple[str, ...]
+    arrays: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What the compiler says of a step.
+
+    Attributes:
+        topology: "v5e:4x4" and the like.
+        chips: in it.
+        clips: of the global batch.
+        rows: views of the global batch.
+        hbm: bytes of a chip's memory that the step takes at its peak.
+        hbm_limit: that a program can have.
+        parameters: bytes of the model's, f32.
+        state: bytes of all that is trained and kept, on each chip.
+        donated: bytes of the state that a step writes over instead of beside.
+        flops: of a step on one chip.
+        collectives: in the order of the program.
+        seconds: that compiling took.
+    """
+
+    topology: str
+    chips: int
+    clips: int
+    rows: int
+    hbm: int
+    hbm_limit: int
+    parameters: int
+    state: int
+    donated: int
+    flops: float
+    collectives: tuple[Collective, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.topology}: {self.chips} chips, {self.clips} clips, {self.rows} views a step "
+            f"(compiled in {self.seconds:.0f} s)",
+            f"HBM a chip        {self.hbm / _GIB:.2f} of {self.hbm_limit / _GIB:.2f} GiB "
+            f"({self.hbm / self.hbm_limit:.0%})",
+            f"state             {self.state / _GIB:.3f} GiB on every chip, parameters "
+            f"{self.parameters / _GIB:.3f}; {self.donated / self.state:.0%} is written in place",
+            f"work              {self.flops / 1e12:.3f} TFLOP a chip and step",
+            f"collectives       {len(self.collectives)} a step",
+        ]
+        for one, times in Counter(self.collectives).items():
+            lines.append(
+                f"  {times} x {one.kind:<18} {'+'.join(one.dtypes):<10} {one.arrays:>4} arrays, "
+                f"{_size(one.bytes)}"
+            )
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class TooLarge:
+    """A step that does not fit: `hbm`, bytes that a chip would need, are more than `hbm_limit`."""
+
+    topology: str
+    clips: int
+    hbm: int
+    hbm_limit: int
+
+    def error(self) -> UserError:
+        """What is wrong, in one line."""
+        return UserError(
+            f"config.training.clips: {self.clips} need {self.hbm / _GIB:.2f} GiB of "
+            f"{self.topology}'s {self.hbm_limit / _GIB:.2f} GiB a chip: take fewer, more "
+            "config.training.micro_batches, or more chips"
+        )
+
+
+def step_of(settings: Mapping[str, Any], name: str) -> Report | TooLarge:
+    """Compiles the step of a config for a topology, in a process of its own.
+
+    Args:
+        settings: a config, as `loev_jax.config.read` takes it.
+        name: of the topology, such as "v5e:4x4".
+
+    Raises:
+        UserError: a bad config, topology or batch; libtpu is not installed or gives up.
+    """
+    topology.chip(name)
+    topology.check_compiler()
+    request = {"settings": settings, "topology": name}
+    answered = topology.apart(__name__, request, f"the step for {name}")
+    if "rows" not in answered:
+        return TooLarge(**answered)
+    collectives = tuple(
+        Collective(**(one | {"dtypes": tuple(one["dtypes"])})) for one in answered["collectives"]
+    )
+    return Report(**(answered | {"collectives": collectives}))
+
+
+def largest(
+    settings: Mapping[str, Any], first: Report | TooLarge, attempted: Callable[[int], None]
+) -> Report | None:
+    """The largest batch that was seen to fit, to a few hundredths, by a few compilations.
+
+    Memory grows about in proportion to the clips, so two sizes tell where to look.
+
+    Args:
+        settings: a config; its own number of clips is not looked at.
+        first: what became of any number of clips.
+        attempted: is told each number of clips that is going to be compiled.
+
+    Returns:
+        The report of that batch; None if not even the smallest fits.
+    """
+    smallest = unit(config.read(settings), _chips(first.topology))
+    known = {first.clips // smallest: first}  # by clips, in units of the smallest batch
+
+    def compile_next(units: int) -> None:
+        attempted(units * smallest)
+        training = {**settings["training"], "clips": units * smallest}
+        known[units] = step_of({**settings, "training": training}, first.topology)
+
+    if 1 not in known:
+        compile_next(1)
+    for _ in range(_TRIES):
+        fitting = {units: one for units, one in known.items() if isinstance(one, Report)}
+        if not fitting:
+            return None
+        low = max(fitting)
+        high = min(known.keys() - fitting.keys(), default=None)
+        aim = _aim({units: one.hbm for units, one in known.items()}, low, first.hbm_limit)
+        if aim <= low or (high is not None and high - low <= max(1, _CLOSE * low)):
+            break
+        compile_next(aim if high is None else min(aim, high - 1))
+    reports = [one for one in known.values() if isinstance(one, Report)]
+    return max(reports, key=lambda report: report.clips)
+
+
+_TRIES = 6
+_CLOSE = 0.03  # of the batch: it is not looked for more finely
+
+
+def _aim(needed: Mapping[int, int], low: int, limit: int) -> int:
+    """Where a line through the size that fits and its neighbour meets the limit."""
+    others = sorted(needed.keys() - {low}, key=lambda units: abs(units - low))
+    if not others:
+        return 2 * low
+    slope = (needed[others[0]] - needed[low]) / (others[0] - low)
+    return 2 * low if slope <= 0 else low + int((limit - needed[low]) / slope)
+
+
+def unit(recipe: config.Recipe, chips: int) -> int:
+    """Clips that a batch is a multiple of: each chip's micro-batches hold one, or a pair to mix."""
+    return chips * recipe.training.micro_batches * (2 if recipe.views.augmentations.mixes else 1)
+
+
+def _chips(name: str) -> int:
+    return int(np.prod([int(side) for side in name.partition(":")[2].split("x")]))
+
+
+def collectives(hlo: str) -> list[Collective]:
+    """What chips exchange, read from the text of an optimised program.
+
+    Args:
+        hlo: its text. The halves of an asynchronous operation count once.
+    """
+    found = []
+    for types, kind, start in re.findall(rf" = (\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\(", hlo):
+        arrays = re.findall(r"(\w+)\[([\d,]*)\]", re.sub(r"\{.*?\}|/\*.*?\*/", "", types))
+        if start and kind in ("all-gather", "collective-permute"):
+            arrays = arrays[len(arrays) // 2 :]  # operands come first
+        sizes = [_BYTES[dtype] * _elements(shape) for dtype, shape in arrays]
+        dtypes = tuple(dict.fromkeys(dtype for dtype, _ in arrays))
+        found.append(Collective(kind, dtypes, len(arrays), sum(sizes)))
+    return found
+
+
+def _elements(shape: str) -> int:
+    return int(np.prod([int(side) for side in shape.split(",") if side], dtype=np.int64))
+
+
+def _size(number: int) -> str:
+    for unit_name, unit_size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= unit_size:
+            return f"{number / unit_size:.3g} {unit_name}"
+    return f"{number} bytes"
+
+
+def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
+    """`step_of`, in the process that compiles."""
+    start = time.monotonic()
+    name = request["topology"]
+    recipe = config.read(request["settings"])
+    devices = topology.devices(name)
+    mesh, clips = step.make_mesh(devices), recipe.training.clips
+    smallest = unit(recipe, mesh.size)
+    if clips % smallest:
+        raise UserError(
+            f"config.training.clips: {clips} is no multiple of {smallest}, which {mesh.size} chips "
+            f"times micro-batches want; try {clips // smallest * smallest or smallest}"
+        )
+    limit = int(topology.HBM_GIB[topology.chip(name)] * _GIB)
+    state = jax.eval_shape(lambda: step.init(recipe, step.make_mesh(jax.devices()[:1])))
+    batch = {
+        "audio": jax.ShapeDtypeStruct((clips, recipe.views.window_samples), np.int16),
+        "example": jax.ShapeDtypeStruct((clips,), np.uint32),
+    }
+    arguments = (
+        topology.on(state, step.replicated(mesh)),
+        topology.on(batch, step.split_over(mesh)),
+    )
+    jitted: Any = step.make(recipe, mesh)
+    lowered = jitted.trace(*arguments).lower(lowering_platforms=("tpu",))
+    try:
+        compiled = lowered.compile(_QUICKLY if mesh.size > 1 else None)
+    except jax.errors.JaxRuntimeError as error:
+        sizes = re.findall(r"(\d+(?:\.\d+)?)([MG])", str(error))
+        if "RESOURCE_EXHAUSTED" not in str(error) or not sizes:
+            raise
+        needed = int(float(sizes[0][0]) * {"M": 2**20, "G": _GIB}[sizes[0][1]])
+        return dataclasses.asdict(TooLarge(name, clips, needed, limit))
+    memory = compiled.memory_analysis()
+    report = Report(
+        topology=name,
+        chips=mesh.size,
+        clips=clips,
+        rows=clips * recipe.views.number,
+        hbm=(
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+            + memory.temp_size_in_bytes
+            + memory.generated_code_size_in_bytes
+        ),
+        hbm_limit=limit,
+        parameters=_bytes(state.params),
+        state=_bytes(state),
+        donated=memory.alias_size_in_bytes,
+        flops=compiled.cost_analysis()["flops"],
+        collectives=tuple(collectives(compiled.as_text())),
+        seconds=time.monotonic() - start,
+    )
+    return dataclasses.asdict(report)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+if __name__ == "__main__":
+    topology.answer(_compile)

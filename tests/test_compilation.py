@@ -1,0 +1,176 @@
+"""What is read off a compiled program, how the largest batch is found, and what TPUs would run."""
+
+import dataclasses
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loev_jax import compilation, config, presets, topology
+from loev_jax.compilation import Collective, Report, TooLarge
+from loev_jax.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+HEADS = {"tempo": "time_stretch", "pitch": "pitch_shift"}
+GIB = 2**30
+
+PROGRAM = """
+%a = f32[96,384]{1,0:T(8,128)} all-gather(%p), dimensions={0}
+%r = (f32[256]{0:T(256)}, /*index=1*/bf16[3,256]{1,0:T(8,128)}) all-reduce(%x, %y), to_apply=%add
+%s = (f32[4]{0}, f32[16]{0}) all-gather-start(%p), dimensions={0}
+%d = f32[16]{0} all-gather-done(%s)
+%t = s32[]{:T(128)} all-reduce-start(%n), to_apply=%add
+%f = f32[8]{0} fusion(%p), calls=%all-reduce.3
+"""
+
+
+def test_collectives_are_read_off_a_program():
+    assert compilation.collectives(PROGRAM) == [
+        Collective("all-gather", ("f32",), 1, 96 * 384 * 4),
+        Collective("all-reduce", ("f32", "bf16"), 2, 256 * 4 + 768 * 2),
+        Collective("all-gather", ("f32",), 1, 16 * 4),
+        Collective("all-reduce", ("s32",), 1, 4),
+    ]
+
+
+def settings_of(clips: int) -> dict:
+    settings = presets.recipe("small", HEADS)
+    settings.training.clips = clips
+    return settings.to_dict()
+
+
+def memory(clips: int, fixed: int, each: int, square: int) -> Report | TooLarge:
+    """A chip whose memory is known in closed form."""
+    needed, limit = fixed + each * clips + square * clips**2, 1000
+    if needed > limit:
+        return TooLarge("v5e:2x2", clips, needed, limit)
+    return Report("v5e:2x2", 4, clips, 4 * clips, needed, limit, 1, 1, 1, 1.0, (), 0.0)
+
+
+@given(
+    first=st.integers(1, 400),
+    fixed=st.integers(0, 500),
+    each=st.integers(1, 40),
+    square=st.sampled_from([0, 1]),
+)
+def test_the_largest_batch_fits_and_little_more_does(first, fixed, each, square):
+    with pytest.MonkeyPatch.context() as patch:
+
+        def step_of(settings, name):
+            return memory(settings["training"]["clips"] // 4, fixed, each, square)
+
+        def in_units(one):
+            return dataclasses.replace(one, clips=4 * one.clips)
+
+        patch.setattr(compilation, "step_of", lambda *given: in_units(step_of(*given)))
+        tried: list[int] = []
+        begin = in_units(memory(first, fixed, each, square))
+        best = compilation.largest(settings_of(4), begin, tried.append)
+    most = max((n for n in range(1, 1001) if fixed + each * n + square * n**2 <= 1000), default=0)
+    if most == 0:
+        assert best is None
+    else:
+        assert best.hbm <= best.hbm_limit
+        assert most * 0.85 - 1 <= best.clips / 4 <= most
+    assert len(tried) == len(set(tried)) <= 7
+
+
+@pytest.mark.parametrize("name", ["v5e", "v9z:2x2", "v5e:two", "2x2"])
+def test_a_topology_that_is_none_is_told(name):
+    with pytest.raises(UserError, match=rf"--topology={name}: it is a chip \(v5e, v5p\)"):
+        compilation.step_of(settings_of(24), name)
+
+
+def test_without_the_compiler_it_is_one_line(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"libtpu is not installed; pip install -e '\.\[tpu\]'"):
+        compilation.step_of(settings_of(24), "v5e:2x2")
+
+
+def test_what_the_other_process_says_is_told(tmp_path, monkeypatch):
+    (tmp_path / "saying.py").write_text(
+        "import sys\n"
+        "from loev_jax import errors, topology\n"
+        "def work(request):\n"
+        "    if request == 'no': raise errors.UserError('config.x: no')\n"
+        "    if request == 'die': sys.exit('out of luck')\n"
+        "    print('talk'); return {'twice': 2 * request}\n"
+        "topology.answer(work)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    assert topology.apart("saying", 21, "it") == {"twice": 42}
+    with pytest.raises(UserError, match=r"^config\.x: no$"):
+        topology.apart("saying", "no", "it")
+    with pytest.raises(UserError, match=r"it does not compile \(status 1\): out of luck"):
+        topology.apart("saying", "die", "it")
+
+
+# What follows asks the compiler itself.
+
+
+@pytest.fixture(scope="module")
+def on_four() -> Report:
+    report = compilation.step_of(settings_of(24), "v5e:2x2")
+    assert isinstance(report, Report)
+    return report
+
+
+@pytest.mark.tpu
+def test_what_crosses_chips_is_small_and_in_f32(on_four):
+    recipe = config.read(settings_of(24))
+    reductions = [one for one in on_four.collectives if one.bytes >= on_four.parameters]
+    assert len(reductions) == 1
+    assert reductions[0].kind == "all-reduce"
+    assert reductions[0].dtypes == ("f32",)
+    # Beside the gradient it carries the metrics, a number each.
+    assert 0 <= reductions[0].bytes - on_four.parameters < 1000
+    assert not any("bf16" in one.dtypes for one in on_four.collectives)
+    assert len(on_four.collectives) <= 5 + len(recipe.model.projected)
+    waveforms = recipe.training.clips * recipe.views.window_samples * 2
+    others = [one for one in on_four.collectives if one is not reductions[0]]
+    assert all(one.bytes < waveforms / 10 for one in others)
+
+
+@pytest.mark.tpu
+def test_the_state_is_written_in_place(on_four):
+    assert on_four.donated >= on_four.state
+    assert on_four.hbm < on_four.hbm_limit
+
+
+@pytest.mark.tpu
+@pytest.mark.parametrize("name", ["v5e:4x4", "v5e:16x16", "v5p:2x2x1"])
+def test_more_chips_do_as_much_each(on_four, name):
+    chips = {"v5e:4x4": 16, "v5e:16x16": 256, "v5p:2x2x1": 4}[name]
+    report = compilation.step_of(settings_of(6 * chips), name)
+    assert isinstance(report, Report)
+    assert report.chips == chips
+    # Negatives come from the whole batch: per head, 24 rows of a chip meet those of all others, in
+    # 128 numbers, once forward and twice backward, two operations each.
+    contrast = 3 * 24 * 4 * (6 * chips - 24) * 128 * 3 * 2
+    assert contrast < 0.01 * on_four.flops
+    assert report.flops - contrast == pytest.approx(on_four.flops, rel=0.003)
+    kinds = [one.kind for one in report.collectives]
+    assert kinds == [one.kind for one in on_four.collectives]
+
+
+@pytest.mark.tpu
+def test_the_command_reports_and_tells_what_does_not_fit():
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, ROOT / "launch/compile.py", "--topology=v5e:2x2",
+             f"--config={ROOT}/configs/loev_tempo.py:small", *options],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    done = run("--config.training.clips=24", "--nolargest")
+    assert done.returncode == 0, done.stderr
+    assert "v5e:2x2: 4 chips, 24 clips, 72 views a step" in done.stdout
+    assert "of 15.75 GiB" in done.stdout
+    done = run("--config.training.clips=38400", "--nolargest")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: config.training.clips: 38400 need ")
+    assert "of v5e:2x2's 15.75 GiB a chip: take fewer" in done.stderr
