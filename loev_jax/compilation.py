@@ -165,30 +165,44 @@ def largest(
     if 1 not in known:
         compile_next(1)
     for _ in range(_TRIES):
-        fitting = {units: one for units, one in known.items() if isinstance(one, Report)}
+        fitting = [units for units, one in known.items() if isinstance(one, Report)]
         if not fitting:
             return None
-        low = max(fitting)
-        high = min(known.keys() - fitting.keys(), default=None)
-        aim = _aim({units: one.hbm for units, one in known.items()}, low, first.hbm_limit)
-        if aim <= low or (high is not None and high - low <= max(1, _CLOSE * low)):
+        low, high = max(fitting), min(known.keys() - set(fitting), default=None)
+        if high is not None and high - low <= max(1, _CLOSE * low):
             break
-        compile_next(aim if high is None else min(aim, high - 1))
+        aim = _aim({units: one.hbm for units, one in known.items()}, low, high, first.hbm_limit)
+        if aim <= low:
+            break
+        compile_next(aim)
     reports = [one for one in known.values() if isinstance(one, Report)]
     return max(reports, key=lambda report: report.clips)
 
 
-_TRIES = 6
+_TRIES = 8
 _CLOSE = 0.03  # of the batch: it is not looked for more finely
 
 
-def _aim(needed: Mapping[int, int], low: int, limit: int) -> int:
-    """Where a line through the size that fits and its neighbour meets the limit."""
-    others = sorted(needed.keys() - {low}, key=lambda units: abs(units - low))
-    if not others:
+def _aim(needed: Mapping[int, int], low: int, high: int | None, limit: int) -> int:
+    """The size to try next; `low`, which fits, where nothing larger is expected to.
+
+    Args:
+        needed: bytes, by size.
+        low: the largest size that fits.
+        high: the smallest that does not, if one is known.
+        limit: bytes.
+    """
+    below = max((units for units in needed if units < low), default=None)
+    other = high if below is None else below
+    if other is None:
         return 2 * low
-    slope = (needed[others[0]] - needed[low]) / (others[0] - low)
-    return 2 * low if slope <= 0 else low + int((limit - needed[low]) / slope)
+    # Memory grows a little faster than in proportion, so a line from below aims too high if at all.
+    slope = (needed[other] - needed[low]) / (other - low)
+    aim = low + int((limit - needed[low]) / slope) if slope > 0 else 2 * low
+    if high is None:
+        return aim
+    aim = max(aim, low + 1) if below is None else aim
+    return aim if aim < high else (low + high) // 2
 
 
 def unit(recipe: config.Recipe, chips: int) -> int:
