@@ -8,7 +8,8 @@ in closed form (`loev_jax.benchmark.tones`).
 
 A control tells how near anything can come: the piece rendered at tempo · rate / q in its own key
 and sped up by q = 2^(semitones / 12) (`loev_jax.benchmark.tape`). Its stretch costs nothing and its
-shift estimates nothing, so what it lacks of 1 is what a score in another key has of its own.
+shift estimates nothing, so what it lacks of 1 is what a score in another key has of its own, and
+attacks and vibrato that sped up by q.
 
 Each piece is heard at every one of nine rates and nine shifts, paired at random, so that both are
 covered evenly and independently. Intervals are of a bootstrap over pieces.
@@ -57,7 +58,7 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         and the correlation `at_best_lag` with the constant delay `best_lag_ms` that suits the
         method best; `scores_by_rate`, `scores_by_semitones` and the like: means by method;
         `analysis_minus_best_peer`, `waveform_minus_best_peer` and `tape_minus_best_peer` on scores,
-        with intervals: the last is the most that could be gained;
+        with intervals: the last is what a shift that estimates nothing would gain;
         `left_out`: peers that are not installed.
     """
     counts = dict.fromkeys(PIECES, 1) if quick else PIECES

@@ -1,9 +1,10 @@
 """A tape that is sped up: the pitch shift in which nothing is estimated.
 
 Music played slower by q = 2^(n / 12), then resampled by q, is at its tempo again and n semitones
-higher. What this leaves of a difference from the same music played in the other key (attacks and
-vibrato that sped up, formants that moved, another sample of the instrument) no shift can mend that
-treats a spectrum as a whole: it is the best that any of them can do.
+higher. What this leaves of a difference from the same music played in the other key is formants
+that moved, another sample of the instrument, and attacks and vibrato that sped up by q: no trace of
+a vocoder. A method that does as well is as good as methods that shift a spectrum as a whole get,
+but for the last of these.
 """
 
 from __future__ import annotations
