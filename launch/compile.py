@@ -9,7 +9,6 @@ does (Linux, x86-64: pip install -e '.[tpu]'). The exit status is 2 where the ba
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
@@ -26,11 +25,9 @@ flags.mark_flags_as_required(["config", "topology"])
 
 def main() -> None:
     """Compiles and prints the report."""
-    from loev_jax import compilation
+    from loev_jax import compilation, config
 
-    path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    if not Path(path).is_file():
-        raise errors.UserError(f"--config: {path}: no such file; choose one of configs/")
+    config.check_file(config_flags.get_config_filename(flags.FLAGS["config"]))
 
     def attempted(clips: int) -> None:
         print(f"compiling {clips} clips for {_TOPOLOGY.value} ...", file=sys.stderr, flush=True)

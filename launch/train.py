@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from loev_jax import cluster, errors
+from loev_jax import cluster, config, errors
 from loev_jax.train import NonFiniteLossError, train
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -31,9 +31,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> None:
     """Trains; a signal that stopped it becomes the exit status, as a shell's would."""
-    path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    if not Path(path).is_file():
-        raise errors.UserError(f"--config: {path}: no such file; choose one of configs/")
+    config.check_file(config_flags.get_config_filename(flags.FLAGS["config"]))
     cluster.join(
         cluster.Cluster(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     )

@@ -140,6 +140,13 @@ _PLAIN = ("seed", "heads", "branched")
 _DERIVED = ("frontend", "augmentations", "kept")
 
 
+def check_file(given: str) -> None:
+    """Raises UserError where what `--config` was given, FILE or FILE:VARIANT, is no file."""
+    path, _, _ = given.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"--config: {path}: no such file; choose one of configs/")
+
+
 def default() -> ConfigDict:
     """The defaults: the published augmentations, batch and schedule, and no variant head.
 

@@ -16,7 +16,6 @@ from loev_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 HEADS = {"tempo": "time_stretch", "pitch": "pitch_shift"}
-GIB = 2**30
 
 PROGRAM = """
 %a = f32[96,384]{1,0:T(8,128)} all-gather(%p), dimensions={0}
