@@ -35,9 +35,13 @@ def _items(state: State) -> dict[str, Any]:
     return items if state.average is None else items | {"average": state.average}
 
 
-def _abstract(tree: Any, sharding: Sharding) -> Any:
-    """Shapes and dtypes of `tree`, to be restored with `sharding`."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+def _abstract(tree: Any, sharding: Sharding | None = None) -> Any:
+    """Shapes and dtypes of `tree`, to be restored with `sharding`, by default its own."""
+
+    def of(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding or leaf.sharding)
+
+    return jax.tree.map(of, tree)
 
 
 class Checkpoints:
@@ -71,11 +75,10 @@ class Checkpoints:
         items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
         self._manager.save(step, args=ocp.args.Composite(**items))
 
-    def restore(self, step: int, like: State, sharding: Sharding) -> State:
-        """The state saved at `step`, shaped as `like`, on whatever devices `sharding` names."""
+    def restore(self, step: int, like: State) -> State:
+        """The state saved at `step`, on whatever devices and in whatever shards `like` is."""
         wanted = {
-            name: ocp.args.StandardRestore(_abstract(item, sharding))
-            for name, item in _items(like).items()
+            name: ocp.args.StandardRestore(_abstract(item)) for name, item in _items(like).items()
         }
         restored = self._manager.restore(step, args=ocp.args.Composite(**wanted))
         return State(params=restored.params, average=restored.get("average"), **restored.rest)

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from loev_jax import config, step, topology
+from loev_jax import config, fsdp, step, topology
 from loev_jax.errors import UserError
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -59,8 +59,8 @@ class Report:
         rows: views of the global batch.
         hbm: bytes of a chip's memory that the step takes at its peak.
         hbm_limit: that a program can have.
-        parameters: bytes of the model's, f32.
-        state: bytes of all that is trained and kept, on each chip.
+        parameters: bytes of the model's that lie on one chip, f32.
+        state: bytes of all that is trained and kept, of which they are a part, on one chip.
         donated: bytes of the state that a step writes over instead of beside.
         flops: of a step on one chip.
         collectives: in the order of the program.
@@ -248,7 +248,7 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
     name = request["topology"]
     recipe = config.read(request["settings"])
     devices = topology.devices(name)
-    mesh, clips = step.make_mesh(devices), recipe.training.clips
+    mesh, clips = fsdp.make_mesh(devices, recipe.training.fsdp), recipe.training.clips
     smallest = unit(recipe, mesh.size)
     if clips % smallest:
         raise UserError(
@@ -256,15 +256,12 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
             f"times micro-batches want; try {clips // smallest * smallest or smallest}"
         )
     limit = int(topology.HBM_GIB[topology.chip(name)] * _GIB)
-    state = jax.eval_shape(lambda: step.init(recipe, step.make_mesh(jax.devices()[:1])))
+    state = step.abstract(recipe, mesh)
     batch = {
         "audio": jax.ShapeDtypeStruct((clips, recipe.views.window_samples), np.int16),
         "example": jax.ShapeDtypeStruct((clips,), np.uint32),
     }
-    arguments = (
-        topology.on(state, step.replicated(mesh)),
-        topology.on(batch, step.split_over(mesh)),
-    )
+    arguments = (state, topology.on(batch, step.split_over(mesh)))
     jitted: Any = step.make(recipe, mesh)
     lowered = jitted.trace(*arguments).lower(lowering_platforms=("tpu",))
     try:
@@ -300,7 +297,13 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    """Bytes of a tree on one chip."""
+    leaves = jax.tree.leaves(tree)
+    shapes = (leaf.sharding.shard_shape(leaf.shape) for leaf in leaves)
+    return sum(
+        int(np.prod(shape, dtype=np.int64)) * leaf.dtype.itemsize
+        for shape, leaf in zip(shapes, leaves, strict=True)
+    )
 
 
 if __name__ == "__main__":

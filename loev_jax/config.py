@@ -81,6 +81,8 @@ class Training:
         clips: in the global batch; each has several views.
         micro_batches: in which each device works through its clips, with the gradient of the whole
             batch (GradCache): less memory, for one more forward pass where it is more than 1.
+        fsdp: devices that hold the parameters and the optimiser's state together, each a share; 1
+            has all of them on every device.
         steps: in the whole run.
         log_every: steps from one line of metrics to the next.
         checkpoint_every: steps from one checkpoint to the next; the last step always has one.
@@ -89,13 +91,14 @@ class Training:
 
     clips: int = 640
     micro_batches: int = 1
+    fsdp: int = 1
     steps: int = 200_000
     log_every: int = 100
     checkpoint_every: int = 2_000
     keep_checkpoints: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("clips", "micro_batches", "steps", "log_every", "checkpoint_every"):
+        for name in ("clips", "micro_batches", "fsdp", "steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
         if self.keep_checkpoints < 0:
@@ -119,7 +122,7 @@ class Recipe:
 # Fields of a run that may change when it is resumed: they change nothing that it computes, but for
 # the rounding of sums.
 FREE = ("data.threads", "data.prefetch", "training.log_every", "training.checkpoint_every",
-        "training.keep_checkpoints", "training.micro_batches", "loss.block_rows",
+        "training.keep_checkpoints", "training.micro_batches", "training.fsdp", "loss.block_rows",
         "optimizer.most_skipped")  # fmt: skip
 
 _SECTIONS = {

@@ -1,8 +1,9 @@
 """The train step: windows of audio in, new state and metrics out; one program on every mesh.
 
-The step runs under `jax.shard_map` over a data axis. Views, features and losses of a clip are
-computed where the clip is; only projections and applied parameters are gathered, and the gradient
-is reduced once, in f32. Losses and random draws do not depend on the number of devices.
+The gradient is computed under `jax.shard_map`. Views, features and losses of a clip are computed
+where the clip is; only projections and applied parameters are gathered, and the gradient is reduced
+once, in f32. Losses and random draws do not depend on the number of devices. The parameters may lie
+in shards (`fsdp`); the optimiser then works on each shard where it is.
 """
 
 from __future__ import annotations
@@ -17,16 +18,15 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from loev_jax import gradient, optimizer
+from loev_jax import fsdp, gradient, optimizer
 from loev_jax import model as models
 from loev_jax.augment import views
 from loev_jax.augment.parameters import Parameters
 from loev_jax.config import Recipe
+from loev_jax.fsdp import AXES
 from loev_jax.gradient import Batch
 from loev_jax.losses import objective as objectives
 from loev_jax.model import ModelSpec, Outputs
-
-AXIS = "data"
 
 Metrics = dict[str, jax.Array]
 
@@ -52,22 +52,9 @@ class State(NamedTuple):
     average: Any
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh of one data axis over all devices, or over those given."""
-    devices = jax.devices() if devices is None else devices
-    return jax.make_mesh(
-        (len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices
-    )
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of a state: whole on every device."""
-    return NamedSharding(mesh, PartitionSpec())
-
-
 def split_over(mesh: Mesh) -> NamedSharding:
-    """The sharding of a batch: rows divided over the data axis."""
-    return NamedSharding(mesh, PartitionSpec(AXIS))
+    """The sharding of a batch: rows divided over all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def graph_of(spec: ModelSpec) -> nnx.GraphDef[models.Model]:
@@ -75,8 +62,8 @@ def graph_of(spec: ModelSpec) -> nnx.GraphDef[models.Model]:
     return nnx.split(nnx.eval_shape(lambda: models.create(spec, 0)))[0]
 
 
-def init(recipe: Recipe, mesh: Mesh) -> State:
-    """The state before the first step, on every device of the mesh."""
+def _fresh(recipe: Recipe) -> Callable[[], State]:
+    """Makes the state before the first step."""
 
     def fresh() -> State:
         params = nnx.to_pure_dict(nnx.state(models.create(recipe.model, recipe.seed)))
@@ -87,7 +74,23 @@ def init(recipe: Recipe, mesh: Mesh) -> State:
         average = jax.tree.map(jnp.copy, params) if recipe.optimizer.average_decay else None
         return State(next(none), params, opt_state, next(none), next(none), average)
 
-    return jax.jit(fresh, out_shardings=replicated(mesh))()
+    return fresh
+
+
+def abstract(recipe: Recipe, mesh: Mesh) -> State:
+    """Shapes and dtypes of a state, and how it lies on the mesh; nothing is computed."""
+    shapes = jax.eval_shape(_fresh(recipe))
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        fsdp.shardings(shapes, mesh),
+    )
+
+
+def init(recipe: Recipe, mesh: Mesh) -> State:
+    """The state before the first step, as it lies on the mesh."""
+    fresh = _fresh(recipe)
+    return jax.jit(fresh, out_shardings=fsdp.shardings(jax.eval_shape(fresh), mesh))()
 
 
 def to_device(audio: np.ndarray, example: np.ndarray, mesh: Mesh) -> Batch:
@@ -118,7 +121,7 @@ def row_keys(key: jax.Array, example: jax.Array, views: int) -> jax.Array:
 
 
 def parts(recipe: Recipe) -> gradient.Parts:
-    """The loss of a recipe, on one device of the axis `AXIS`."""
+    """The loss of a recipe, on one device of a mesh of `AXES`."""
     graph = graph_of(recipe.model)
 
     def keys() -> tuple[jax.Array, jax.Array]:
@@ -142,7 +145,7 @@ def parts(recipe: Recipe) -> gradient.Parts:
             outputs,
             applied,
             example,
-            AXIS,
+            AXES,
             objectives.temperatures_of(recipe.loss, recipe.model.projected, params),
         )
 
@@ -191,7 +194,7 @@ def make(recipe: Recipe, mesh: Mesh) -> Callable[[State, Batch], tuple[State, Me
 
     Args:
         recipe: the run.
-        mesh: has the axis `AXIS`; its size times `recipe.training.micro_batches` divides
+        mesh: of `fsdp.make_mesh`; its size times `recipe.training.micro_batches` divides
             `recipe.training.clips`.
 
     Returns:
@@ -202,22 +205,30 @@ def make(recipe: Recipe, mesh: Mesh) -> Callable[[State, Batch], tuple[State, Me
     """
     loss, micro_batches = parts(recipe), recipe.training.micro_batches
     update = _update(recipe)
+    state_like = abstract(recipe, mesh)
+    layout = fsdp.specs(state_like.params, mesh)
+    loss = loss._replace(forward=fsdp.gathering(loss.forward, layout))
 
-    def local_step(state: State, batch: Batch) -> tuple[State, Metrics]:
+    def local_gradient(shards: Any, batch: Batch) -> tuple[Any, Metrics]:
         # Parameters made device-varying keep the gradient local: it is reduced once, below.
-        params = jax.lax.pcast(state.params, AXIS, to="varying")
+        params = fsdp.varying(shards, layout)
         local, shares = (
             gradient.of_batch(loss, params, batch)
             if micro_batches == 1
             else gradient.in_micro_batches(loss, params, batch, micro_batches)
         )
-        total, metrics = jax.lax.psum((local, shares), AXIS)
-        return update(state, total, metrics)
+        return fsdp.reduced(local, shares, layout)
 
-    sharded = jax.shard_map(
-        local_step,
+    global_gradient = jax.shard_map(
+        local_gradient,
         mesh=mesh,
-        in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
-        out_specs=(PartitionSpec(), PartitionSpec()),
+        in_specs=(layout, PartitionSpec(AXES)),
+        out_specs=(layout, PartitionSpec()),
     )
-    return jax.jit(sharded, donate_argnums=0)
+
+    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+        return update(state, *global_gradient(state.params, batch))
+
+    lies = jax.tree.map(lambda leaf: leaf.sharding, state_like)
+    out = (lies, NamedSharding(mesh, PartitionSpec()))
+    return jax.jit(step, donate_argnums=0, out_shardings=out)

@@ -17,7 +17,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from loev_jax import checkpoint, cluster, config, warm_start
+from loev_jax import checkpoint, cluster, config, fsdp, warm_start
 from loev_jax import step as steps
 from loev_jax.checkpoint import Checkpoints
 from loev_jax.config import Recipe
@@ -169,7 +169,7 @@ def train(settings: ConfigDict, workdir: Path) -> int:
     config.check(settings, workdir)
     cluster.check_same(json.dumps(settings.to_dict(), sort_keys=True), "--config")
     first = cluster.agreed(max(checkpoint.steps(workdir), default=0))
-    mesh = steps.make_mesh()
+    mesh = fsdp.make_mesh(shards=recipe.training.fsdp)
     batches = _batches(recipe, first, mesh)
     warm = warm_start.read(recipe.start, recipe) if recipe.start.path and not first else None
     primary = jax.process_index() == 0
@@ -183,10 +183,10 @@ def train(settings: ConfigDict, workdir: Path) -> int:
             with Checkpoints(workdir, recipe.training.keep_checkpoints) as checkpoints:
                 state = steps.init(recipe, mesh)
                 if first:
-                    state = checkpoints.restore(first, state, steps.replicated(mesh))
+                    state = checkpoints.restore(first, state)
                     logging.info("resumed from step %d", first)
                 elif warm is not None:
-                    state = _warmed(state, warm, recipe.start.path, mesh)
+                    state = _warmed(state, warm, recipe.start.path)
                 status = _loop(recipe, workdir, mesh, state, first, batches, checkpoints)
         if status == 0 and primary:
             # Also where a kill came between the last checkpoint and this line.
@@ -194,7 +194,7 @@ def train(settings: ConfigDict, workdir: Path) -> int:
     return status
 
 
-def _warmed(state: steps.State, given: warm_start.Flat, where: str, mesh: Mesh) -> steps.State:
+def _warmed(state: steps.State, given: warm_start.Flat, where: str) -> steps.State:
     """A fresh state with the parameters of another model, as far as they fit."""
     params, missed = warm_start.fit(state.params, given, where)
     total = len(jax.tree.leaves(params))
@@ -204,7 +204,11 @@ def _warmed(state: steps.State, given: warm_start.Flat, where: str, mesh: Mesh) 
     )  # fmt: skip
     # Buffers of their own: the step consumes each.
     both = {"params": params} | ({"average": params} if state.average is not None else {})
-    return state._replace(**jax.device_put(both, steps.replicated(mesh), may_alias=False))
+    where_they_lie = jax.tree.map(lambda leaf: leaf.sharding, state.params)
+    placed = {
+        name: jax.device_put(tree, where_they_lie, may_alias=False) for name, tree in both.items()
+    }
+    return state._replace(**placed)
 
 
 def _loop(

@@ -7,7 +7,7 @@ import pytest
 import tiny_run
 from flax import nnx
 
-from loev_jax import checkpoint, config, step
+from loev_jax import checkpoint, config, fsdp, step
 from loev_jax.errors import UserError
 
 
@@ -39,9 +39,9 @@ def test_a_state_comes_back_on_another_number_of_devices(run):
     recipe = config.load(run)
     states = []
     for devices in (1, 8):
-        mesh = step.make_mesh(jax.devices()[:devices])
+        mesh = fsdp.make_mesh(jax.devices()[:devices])
         with checkpoint.Checkpoints(run, keep=0) as checkpoints:
-            state = checkpoints.restore(3, step.init(recipe, mesh), step.replicated(mesh))
+            state = checkpoints.restore(3, step.init(recipe, mesh))
         assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
         states.append(jax.device_get(state))
     assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
@@ -50,9 +50,9 @@ def test_a_state_comes_back_on_another_number_of_devices(run):
 
 def test_the_model_has_the_parameters_of_its_step(run):
     recipe = config.load(run)
-    mesh = step.make_mesh(jax.devices()[:1])
+    mesh = fsdp.make_mesh(jax.devices()[:1])
     with checkpoint.Checkpoints(run, keep=0) as checkpoints:
-        state = checkpoints.restore(12, step.init(recipe, mesh), step.replicated(mesh))
+        state = checkpoints.restore(12, step.init(recipe, mesh))
     params = nnx.to_pure_dict(nnx.state(checkpoint.restore_model(run, 12, recipe)))
     jax.tree.map(np.testing.assert_array_equal, params, state.params)
 
@@ -74,7 +74,7 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
 
 def test_only_the_newest_are_kept(tmp_path):
     tiny_run.write(tmp_path, steps=(1,))
-    recipe, mesh = config.load(tmp_path), step.make_mesh(jax.devices()[:1])
+    recipe, mesh = config.load(tmp_path), fsdp.make_mesh(jax.devices()[:1])
     state = step.init(recipe, mesh)
     with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
         for number in (2, 3, 3):  # saving a step again changes nothing

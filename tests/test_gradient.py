@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
-from loev_jax import config, gradient, presets, step
+from loev_jax import config, fsdp, gradient, presets, step
 from loev_jax.encoders import cnn
 
 # Programs run once here: LLVM's optimisation would take longer than they do.
@@ -53,7 +53,7 @@ def recipe(micro_batches=1, clips=CLIPS, compute_dtype="float32"):
 
 @functools.cache
 def initial():
-    return jax.device_get(step.init(recipe(), step.make_mesh(jax.devices()[:1])))
+    return jax.device_get(step.init(recipe(), fsdp.make_mesh(jax.devices()[:1])))
 
 
 def parts(compute_dtype):
@@ -79,13 +79,13 @@ def run(compute, devices):
     """Gradient and metrics of the global batch: what each device computes, summed over a mesh."""
 
     def local(params, batch):
-        varying = jax.lax.pcast(params, step.AXIS, to="varying")
-        return jax.lax.psum(compute(varying, batch), step.AXIS)
+        varying = jax.lax.pcast(params, fsdp.AXES, to="varying")
+        return jax.lax.psum(compute(varying, batch), fsdp.AXES)
 
     sharded = jax.shard_map(
         local,
-        mesh=step.make_mesh(jax.devices()[:devices]),
-        in_specs=(PartitionSpec(), PartitionSpec(step.AXIS)),
+        mesh=fsdp.make_mesh(jax.devices()[:devices]),
+        in_specs=(PartitionSpec(), PartitionSpec(fsdp.AXES)),
         out_specs=PartitionSpec(),
     )
     return jax.device_get(jax.jit(sharded, compiler_options=QUICK)(initial().params, clips()))
@@ -164,8 +164,8 @@ def batch(made):
 
 def take(made, devices):
     """A step: the program as lowered, as compiled, and what it computes."""
-    mesh = step.make_mesh(jax.devices()[:devices])
-    state = jax.device_put(initial(), step.replicated(mesh))
+    mesh = fsdp.make_mesh(jax.devices()[:devices])
+    state = jax.device_put(initial(), fsdp.shardings(initial(), mesh))
     given = step.to_device(*batch(made), mesh)
     lowered = step.make(made, mesh).lower(state, given)
     compiled = lowered.compile(compiler_options=QUICK)
@@ -202,7 +202,7 @@ def test_a_training_step_in_micro_batches_is_the_step_of_the_whole_batch():
 
 
 def test_clips_that_mix_need_an_even_number_in_each_micro_batch():
-    mesh = step.make_mesh(jax.devices()[:1])
+    mesh = fsdp.make_mesh(jax.devices()[:1])
     made = recipe(micro_batches=2, clips=2)
     with pytest.raises(ValueError, match="1 clips cannot be mixed in pairs"):
         step.make(made, mesh).lower(initial(), step.to_device(*batch(made), mesh))

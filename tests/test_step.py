@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from loev_jax import config, presets, step
+from loev_jax import config, fsdp, presets, step
 
 
 def tiny_settings():
@@ -41,25 +41,25 @@ def batch(recipe, number):
 
 
 @functools.cache
-def compiled(devices):
+def compiled(devices, shards=1):
     """The mesh and the step of the recipe, compiled once for all tests."""
-    mesh = step.make_mesh(jax.devices()[:devices])
+    mesh = fsdp.make_mesh(jax.devices()[:devices], shards)
     return mesh, step.make(config.read(tiny_settings()), mesh)
 
 
 @functools.cache
 def initial():
-    mesh = step.make_mesh(jax.devices()[:1])
+    mesh = fsdp.make_mesh(jax.devices()[:1])
     return jax.device_get(step.init(config.read(tiny_settings()), mesh))
 
 
 def fresh(mesh):
     """A state of its own for each use: the step consumes it."""
-    return jax.device_put(initial(), step.replicated(mesh))
+    return jax.device_put(initial(), fsdp.shardings(initial(), mesh))
 
 
-def run(recipe, devices, steps):
-    mesh, train_step = compiled(devices)
+def run(recipe, devices, steps, shards=1):
+    mesh, train_step = compiled(devices, shards)
     state, history = fresh(mesh), []
     for number in range(steps):
         state, metrics = train_step(state, step.to_device(*batch(recipe, number), mesh))
@@ -72,9 +72,9 @@ def on_one(recipe):
     return run(recipe, 1, 4)
 
 
-@pytest.mark.parametrize("devices", [2, 8])
-def test_one_and_many_devices_agree(recipe, on_one, devices):
-    state, history = run(recipe, devices, 4)
+@pytest.mark.parametrize(("devices", "shards"), [(2, 1), (8, 1), (8, 4), (8, 8)])
+def test_one_and_many_devices_agree(recipe, on_one, devices, shards):
+    state, history = run(recipe, devices, 4, shards)
     for one, many in zip(on_one[1], history, strict=True):
         assert one.keys() == many.keys()
         for name in one:
@@ -160,7 +160,7 @@ def test_gradients_are_reduced_in_f32_even_when_computed_in_bf16():
     """Automatic sharding would reduce the gradients of bf16 layers in bf16."""
     settings = tiny_settings()
     settings.encoder.compute_dtype = "bfloat16"
-    recipe, mesh = config.read(settings), step.make_mesh()
+    recipe, mesh = config.read(settings), fsdp.make_mesh()
     state = fresh(mesh)
     text = step.make(recipe, mesh).lower(state, step.to_device(*batch(recipe, 0), mesh)).as_text()
     assert "bf16" in text
@@ -169,7 +169,7 @@ def test_gradients_are_reduced_in_f32_even_when_computed_in_bf16():
     assert not any("bf16" in one for one in types)
 
 
-@pytest.mark.parametrize("change", ["pairs", "branched", "average"])
+@pytest.mark.parametrize("change", ["pairs", "branched", "average", "micro-batches"])
 def test_other_objectives_and_models_train_on_any_mesh(change):
     """Equal on one device and on eight, every part of the loss finite, and the loss falls."""
     settings = tiny_settings()
@@ -184,11 +184,14 @@ def test_other_objectives_and_models_train_on_any_mesh(change):
         settings.branched = True
         settings.encoder.branch_layers = 1
     else:
-        settings.optimizer.update(average_decay=0.9, name="lamb")
+        # Their norms are of whole parameters, and of the whole gradient.
+        settings.optimizer.update(average_decay=0.9, name="lamb", clip_norm=0.1)
+        if change == "micro-batches":
+            settings.training.update(clips=16, micro_batches=2)
     recipe = config.read(settings)
     results = []
-    for devices in (1, 8):
-        mesh = step.make_mesh(jax.devices()[:devices])
+    for devices, shards in ((1, 1), (8, 4 if change in ("average", "micro-batches") else 1)):
+        mesh = fsdp.make_mesh(jax.devices()[:devices], shards)
         train_step, state, history = step.make(recipe, mesh), step.init(recipe, mesh), []
         for _ in range(8 if devices == 1 else 1):
             state, metrics = train_step(state, step.to_device(*batch(recipe, 0), mesh))
@@ -220,7 +223,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(recipe):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.opt_state), good.opt_state)
     # With good parameters it goes on: the count in a row starts anew, the count of all does not.
     state = jax.device_put(
-        jax.device_get(state)._replace(params=good.params), step.replicated(mesh)
+        jax.device_get(state)._replace(params=good.params), fsdp.shardings(good, mesh)
     )
     state, metrics = train_step(state, step.to_device(*batch(recipe, 0), mesh))
     assert np.isfinite(metrics["loss"])

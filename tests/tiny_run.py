@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from loev_jax import checkpoint, config, presets, step
+from loev_jax import checkpoint, config, fsdp, presets, step
 
 HEADS = {"tempo": "time_stretch", "pitch": "pitch_shift"}
 
@@ -20,7 +20,7 @@ def write(workdir: Path, *, compute_dtype: str = "float32", steps: tuple[int, ..
     settings.projection.update(hidden=16, outputs=6)
     config.save(settings, workdir)
     recipe = config.load(workdir)
-    state = jax.device_get(step.init(recipe, step.make_mesh(jax.devices()[:1])))
+    state = jax.device_get(step.init(recipe, fsdp.make_mesh(jax.devices()[:1])))
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
         for number in steps:
             checkpoints.save(number, state._replace(params=_drawn(state.params, number)))

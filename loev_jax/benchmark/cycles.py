@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from loev_jax import config, frontend, presets, step, topology
+from loev_jax import config, frontend, fsdp, presets, step, topology
 from loev_jax.augment import analysis, frames, views
 from loev_jax.data.progress import Progress
 from loev_jax.encoders.encoder import Settings as Encoder
@@ -205,15 +205,14 @@ def _count(request: tuple[str, int, bool]) -> dict[str, float]:
     name, clips, quick = request
     start = time.monotonic()
     recipe = _recipe(clips)
-    mesh = step.make_mesh(topology.devices(TOPOLOGY))
+    mesh = fsdp.make_mesh(topology.devices(TOPOLOGY))
     if name in ENCODERS:
         model = dataclasses.replace(recipe.model, encoder=ENCODERS[name][quick])
         recipe = dataclasses.replace(recipe, model=model)
-        state = jax.eval_shape(lambda: step.init(recipe, step.make_mesh(jax.devices()[:1])))
         batch = dict(zip(("audio", "example"), _batch(recipe), strict=True))
         jitted: Any = step.make(recipe, mesh)
         arguments = (
-            topology.on(state, step.replicated(mesh)),
+            step.abstract(recipe, mesh),
             topology.on(batch, step.split_over(mesh)),
         )
     else:

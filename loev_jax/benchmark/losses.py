@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from loev_jax import step
+from loev_jax import fsdp, step
 from loev_jax.benchmark import peers
 from loev_jax.benchmark.timing import grown, measure, peak_megabytes
 from loev_jax.data import processes
@@ -100,21 +100,21 @@ def make(method: str, rows: int) -> Once:
 
 def _ours(rows: int) -> Once:
     projections, parameters, clips = drawn(rows)
-    mesh = step.make_mesh(jax.devices()[:1])
+    mesh = fsdp.make_mesh(jax.devices()[:1])
     temperatures = objective.temperatures_of(SPEC, NAMES, {})
 
     def local(projections: Any, parameters: Any, clips: jax.Array) -> Any:
         def loss(projections: Mapping[str, jax.Array]) -> jax.Array:
             batch = global_batch.gather(
-                projections, parameters, tuple(parameters), clips, step.AXIS
+                projections, parameters, tuple(parameters), clips, fsdp.AXES
             )
-            each = objective.contrast(SPEC, HEADS, batch, step.AXIS, temperatures)
+            each = objective.contrast(SPEC, HEADS, batch, fsdp.AXES, temperatures)
             return jnp.mean(jnp.stack(list(each.values())))
 
         value, gradient = jax.value_and_grad(loss)(projections)
-        return jax.lax.psum(value, step.AXIS), gradient
+        return jax.lax.psum(value, fsdp.AXES), gradient
 
-    split = PartitionSpec(step.AXIS)
+    split = PartitionSpec(fsdp.AXES)
     function = jax.jit(
         jax.shard_map(
             local,

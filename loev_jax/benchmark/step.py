@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from loev_jax import config, optimizer, presets
+from loev_jax import config, fsdp, optimizer, presets
 from loev_jax import step as steps
 from loev_jax.benchmark.timing import measure
 
@@ -39,7 +39,7 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
     if quick:
         training = dataclasses.replace(recipe.training, clips=2)
         recipe = dataclasses.replace(recipe, training=training)
-    mesh = steps.make_mesh(jax.devices()[:1])
+    mesh = fsdp.make_mesh(jax.devices()[:1])
     clips, samples = recipe.training.clips, recipe.views.window_samples
     audio = np.random.default_rng(0).normal(0, 3000, (clips, samples)).astype(np.int16)
     batch = steps.to_device(audio, np.arange(clips), mesh)

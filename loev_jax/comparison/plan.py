@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from loev_jax import config
+from loev_jax import config, fsdp
 from loev_jax import step as steps
 from loev_jax.benchmark.timing import measure
 from loev_jax.config import Recipe
@@ -101,7 +101,7 @@ def time_steps(root: Path, names: Sequence[str], quick: bool) -> dict[str, float
     Returns:
         Median milliseconds of a step, by recipe.
     """
-    mesh = steps.make_mesh(jax.devices()[:1])
+    mesh = fsdp.make_mesh(jax.devices()[:1])
     timed = {}
     for name in dict.fromkeys((*names, REFERENCE)):
         made = runpy.run_path(str(config_path(root, name)))["get_config"](VARIANT)

@@ -12,6 +12,9 @@ import numpy as np
 from loev_jax.augment.parameters import Parameters
 from loev_jax.model import normalise
 
+Axis = str | tuple[str, ...]
+"""A mesh axis by name, or several that are counted through as one."""
+
 
 class Marks(NamedTuple):
     """What tells which rows are positives of each other.
@@ -52,7 +55,7 @@ def gather(
     parameters: Parameters,
     names: Sequence[str],
     clips: jax.Array,
-    axis: str,
+    axis: Axis,
 ) -> GlobalBatch:
     """Gathers the rows of every device, in at most three collectives however many heads there are.
 
@@ -63,7 +66,7 @@ def gather(
         parameters: applied to them, each [n].
         names: of the parameters that are compared.
         clips: the global number of each row's clip, [n].
-        axis: the mesh axis over which the global batch is split.
+        axis: the mesh axis, or axes, over which the global batch is split.
     """
     number = clips.shape[0]
     rows = {head: normalise(space) for head, space in projections.items()}
@@ -74,7 +77,7 @@ def gather(
     return GlobalBatch(rows, _gathered(rows, axis), here.of(names), everywhere)
 
 
-def _gathered(arrays: Mapping[str, jax.Array], axis: str) -> dict[str, jax.Array]:
+def _gathered(arrays: Mapping[str, jax.Array], axis: Axis) -> dict[str, jax.Array]:
     """Each [n] or [n, d] → those of every device, [N] or [N, d], crossing the mesh as one array."""
     if not arrays:
         return {}

@@ -16,7 +16,7 @@ from loev_jax.augment import differences
 from loev_jax.augment.parameters import Parameters
 from loev_jax.heads import INVARIANT
 from loev_jax.losses import contrastive, equivariance, global_batch, masks
-from loev_jax.losses.global_batch import GlobalBatch, Marks
+from loev_jax.losses.global_batch import Axis, GlobalBatch, Marks
 from loev_jax.losses.masks import Tolerance
 from loev_jax.model import ModelSpec, Outputs, normalise
 
@@ -162,7 +162,7 @@ def _row_losses(
 
 
 def _shares(
-    spec: Loss, losses: Mapping[str, contrastive.RowLosses], axis: str
+    spec: Loss, losses: Mapping[str, contrastive.RowLosses], axis: Axis
 ) -> dict[str, jax.Array]:
     """This device's share of the mean of each head's row losses, []; one collective for all."""
     counts = jax.lax.psum(jnp.stack([jnp.sum(of.counted) for of in losses.values()]), axis)
@@ -178,7 +178,7 @@ def contrast(
     spec: Loss,
     heads: Mapping[str, tuple[str, ...]],
     batch: GlobalBatch,
-    axis: str,
+    axis: Axis,
     temperatures: Temperatures,
 ) -> dict[str, jax.Array]:
     """This device's share of every head's contrastive loss; shares sum to the global loss.
@@ -187,7 +187,7 @@ def contrast(
         spec: the objective.
         heads: for each variant head, the augmentations it keeps.
         batch: every head's rows, of this device and of all.
-        axis: the mesh axis over which the global batch is split.
+        axis: the mesh axis, or axes, over which the global batch is split.
         temperatures: of every head.
 
     Returns:
@@ -206,7 +206,7 @@ def anticipate(
     heads: Mapping[str, tuple[str, ...]],
     moved: Mapping[str, jax.Array],
     batch: GlobalBatch,
-    axis: str,
+    axis: Axis,
     temperatures: Temperatures,
 ) -> dict[str, jax.Array]:
     """This device's share of the embedding loss in its contrastive form, of every variant head.
@@ -221,7 +221,7 @@ def anticipate(
         heads: for each variant head, the augmentations it keeps.
         moved: by head, [clips, pairs, d] of this device, for `differences.pairs(views)`.
         batch: every head's rows, of this device clip by clip, and of all.
-        axis: the mesh axis over which the global batch is split.
+        axis: the mesh axis, or axes, over which the global batch is split.
         temperatures: of every head.
 
     Returns:
@@ -248,7 +248,7 @@ def anticipate(
 
 
 def equivary(
-    spec: Loss, model: ModelSpec, outputs: Outputs, parameters: Parameters, axis: str
+    spec: Loss, model: ModelSpec, outputs: Outputs, parameters: Parameters, axis: Axis
 ) -> tuple[dict[str, dict[str, jax.Array]], dict[str, jax.Array]]:
     """This device's share of every equivariance loss of every variant head.
 
@@ -257,7 +257,7 @@ def equivary(
         model: says in which coordinates each head's views differ.
         outputs: the model's, of [clips * views] rows, clip by clip.
         parameters: applied, each [clips, views].
-        axis: the mesh axis over which clips are split.
+        axis: the mesh axis, or axes, over which clips are split.
 
     Returns:
         Losses by name and head, f32 []; and by "spread/NAME/HEAD" how far apart the predictions for
@@ -297,7 +297,7 @@ def _weighted_mean(losses: Mapping[str, jax.Array], weights: Mapping[str, float]
 
 
 def _global_batch(
-    model: ModelSpec, outputs: Outputs, parameters: Parameters, example: jax.Array, axis: str
+    model: ModelSpec, outputs: Outputs, parameters: Parameters, example: jax.Array, axis: Axis
 ) -> GlobalBatch:
     """The rows of every head, [clips * views] of this device, and all that they contrast with."""
     views = outputs.projections[INVARIANT].shape[0] // example.shape[0]
@@ -317,7 +317,7 @@ def objective(
     outputs: Outputs,
     parameters: Parameters,
     example: jax.Array,
-    axis: str,
+    axis: Axis,
     temperatures: Temperatures,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """This device's share of the objective and of each of its parts.
@@ -332,7 +332,7 @@ def objective(
         outputs: the model's, of [clips * views] rows, clip by clip.
         parameters: applied, each [clips, views].
         example: the global number of each clip, [clips].
-        axis: the mesh axis over which clips are split.
+        axis: the mesh axis, or axes, over which clips are split.
         temperatures: of every head's contrastive loss.
 
     Returns:

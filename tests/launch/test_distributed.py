@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tiny_training import STEPS, command, environment
 
-from loev_jax import checkpoint, config, step
+from loev_jax import checkpoint, config, fsdp, step
 
 FEW = 10
 
@@ -59,9 +59,9 @@ def metrics(workdir):
 
 
 def params(workdir, last):
-    recipe, mesh = config.load(workdir), step.make_mesh(jax.devices()[:1])
+    recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
-        state = checkpoints.restore(last, step.init(recipe, mesh), step.replicated(mesh))
+        state = checkpoints.restore(last, step.init(recipe, mesh))
     return jax.device_get(state.params)
 
 

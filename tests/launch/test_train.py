@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 from tiny_training import STEPS, command, environment
 
-from loev_jax import checkpoint, config, step
+from loev_jax import checkpoint, config, fsdp, step
 
 
 def run(arguments):
@@ -22,11 +22,9 @@ def run(arguments):
 
 
 def final_params(workdir):
-    recipe, mesh = config.load(workdir), step.make_mesh(jax.devices()[:1])
+    recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
-        return jax.device_get(
-            checkpoints.restore(STEPS, step.init(recipe, mesh), step.replicated(mesh))
-        )
+        return jax.device_get(checkpoints.restore(STEPS, step.init(recipe, mesh)))
 
 
 def logged_steps(workdir):

@@ -11,7 +11,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
-from loev_jax import optimizer, step
+from loev_jax import fsdp, optimizer
 from loev_jax.losses import global_batch, objective
 from loev_jax.losses.objective import Loss
 
@@ -36,21 +36,21 @@ def drawn():
 
 def shares(spec, devices):
     """(projections, parameters, clips, log_scale) → losses by head and gradients, over a mesh."""
-    mesh = step.make_mesh(jax.devices()[:devices])
+    mesh = fsdp.make_mesh(jax.devices()[:devices])
 
     def local(projections, parameters, clips, log_scale):
         def loss(projections, log_scale):
-            batch = global_batch.gather(projections, parameters, KEPT, clips, step.AXIS)
+            batch = global_batch.gather(projections, parameters, KEPT, clips, fsdp.AXES)
             by_head = objective.contrast(
-                spec, HEADS, batch, step.AXIS, dict.fromkeys(NAMES, jnp.exp(-log_scale))
+                spec, HEADS, batch, fsdp.AXES, dict.fromkeys(NAMES, jnp.exp(-log_scale))
             )
             return sum((at + 1) * by_head[name] for at, name in enumerate(NAMES)), by_head
 
-        varying = jax.lax.pcast(log_scale, step.AXIS, to="varying")
+        varying = jax.lax.pcast(log_scale, fsdp.AXES, to="varying")
         gradients, by_head = jax.grad(loss, argnums=(0, 1), has_aux=True)(projections, varying)
-        return jax.lax.psum((by_head, gradients[1]), step.AXIS), gradients[0]
+        return jax.lax.psum((by_head, gradients[1]), fsdp.AXES), gradients[0]
 
-    split, whole = PartitionSpec(step.AXIS), PartitionSpec()
+    split, whole = PartitionSpec(fsdp.AXES), PartitionSpec()
     return jax.jit(
         jax.shard_map(
             local,
@@ -134,17 +134,17 @@ def test_the_embedding_loss_contrasts_with_the_global_batch(devices, block_rows)
 
         def local(moved, projections, parameters, clips):
             def loss(moved, projections):
-                batch = global_batch.gather(projections, parameters, KEPT, clips, step.AXIS)
+                batch = global_batch.gather(projections, parameters, KEPT, clips, fsdp.AXES)
                 by_head = objective.anticipate(
-                    spec, HEADS, moved, batch, step.AXIS, dict.fromkeys(HEADS, 0.1)
+                    spec, HEADS, moved, batch, fsdp.AXES, dict.fromkeys(HEADS, 0.1)
                 )
                 return sum(by_head.values()), by_head
 
             gradients, by_head = jax.grad(loss, argnums=(0, 1), has_aux=True)(moved, projections)
-            return jax.lax.psum(by_head, step.AXIS), gradients
+            return jax.lax.psum(by_head, fsdp.AXES), gradients
 
-        split, whole = PartitionSpec(step.AXIS), PartitionSpec()
-        mesh = step.make_mesh(jax.devices()[:devices])
+        split, whole = PartitionSpec(fsdp.AXES), PartitionSpec()
+        mesh = fsdp.make_mesh(jax.devices()[:devices])
         by_head, gradients = jax.jit(
             jax.shard_map(local, mesh=mesh, in_specs=split, out_specs=(whole, split))
         )(moved, projections, parameters, clips)

@@ -1,0 +1,99 @@
+"""Parameters in shards: what is split, what a device then holds, and what crosses devices."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.sharding import PartitionSpec
+from test_step import batch, tiny_settings
+
+from loev_jax import checkpoint, config, fsdp, step
+from loev_jax.errors import UserError
+
+
+def sharded_settings():
+    settings = tiny_settings()
+    settings.optimizer.average_decay = 0.9
+    settings.training.fsdp = 4
+    return settings
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return config.read(sharded_settings())
+
+
+@given(shape=st.lists(st.integers(1, 40), max_size=4), shards=st.sampled_from([1, 2, 4, 8]))
+def test_the_longest_dimension_that_divides_is_split(shape, shards):
+    mesh = fsdp.make_mesh(jax.devices(), shards)
+    leaf = jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
+    spec = fsdp.specs(leaf, mesh)
+    assert len(fsdp.shardings(leaf, mesh).shard_shape(leaf.shape)) == len(shape)  # JAX takes it
+    fitting = [size for size in shape if size % shards == 0]
+    if shards == 1 or np.prod(shape) < fsdp.SMALLEST or not fitting:
+        assert spec == PartitionSpec()
+    else:
+        assert shape[spec.index(fsdp.FSDP)] == max(fitting)
+        assert [part for part in spec if part] == [fsdp.FSDP]
+
+
+def test_devices_that_cannot_be_divided_are_told():
+    with pytest.raises(UserError, match=r"fsdp: 6 does not divide the 8 devices; try 2"):
+        fsdp.make_mesh(jax.devices(), 6)
+
+
+def held(tree):
+    """Bytes of a tree on the first device."""
+    first = jax.devices()[0]
+    shards = [s for leaf in jax.tree.leaves(tree) for s in leaf.addressable_shards]
+    return sum(one.data.nbytes for one in shards if one.device == first)
+
+
+def test_a_device_holds_its_share_before_and_after_a_step(recipe):
+    mesh = fsdp.make_mesh(jax.devices(), 4)
+    state = step.init(recipe, mesh)
+    everything = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    small = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if leaf.size < fsdp.SMALLEST)
+    assert small < 0.2 * everything  # or the test would say little
+    assert held(state) == (everything - small) / 4 + small
+    before = [leaf.sharding for leaf in jax.tree.leaves(state)]
+    program = step.make(recipe, mesh).lower(state, step.to_device(*batch(recipe, 0), mesh))
+    after, _ = program.compile()(state, step.to_device(*batch(recipe, 0), mesh))
+    assert [leaf.sharding for leaf in jax.tree.leaves(after)] == before
+    assert held(after) == (everything - small) / 4 + small
+    # The gradient of each is scattered once, in f32; so are those of the gathered projections.
+    sizes = [leaf.size for leaf in jax.tree.leaves(after.params)]
+    layout = jax.tree.leaves(fsdp.specs(after.params, mesh))
+    split = sorted(size for size, spec in zip(sizes, layout, strict=True) if spec)
+    scattered = re.findall(r"reduce_scatter.*?\}\) : \((.*?)\) ->", program.as_text(), re.DOTALL)
+    rows, columns = 8 * recipe.views.number, 3 * 8  # of three heads
+    assert all(one.endswith("xf32>") for one in scattered)
+    shapes = [tuple(map(int, re.findall(r"\d+(?=x)", one))) for one in scattered]
+    assert split == sorted(np.prod(shape) for shape in shapes if shape != (rows, columns))
+
+
+def test_a_run_goes_on_with_other_shards(recipe, tmp_path):
+    in_four = fsdp.make_mesh(jax.devices(), 4)
+    saved = step.init(recipe, in_four)
+    with checkpoint.Checkpoints(tmp_path, keep=0) as checkpoints:
+        checkpoints.save(1, saved)
+    for devices, shards in [(8, 1), (8, 2), (2, 2), (1, 1)]:
+        mesh = fsdp.make_mesh(jax.devices()[:devices], shards)
+        like = step.init(recipe, mesh)
+        with checkpoint.Checkpoints(tmp_path, keep=0) as checkpoints:
+            state = checkpoints.restore(1, like)
+        jax.tree.map(np.testing.assert_array_equal, *jax.device_get((state, saved)))
+        expected = jax.tree.leaves(fsdp.shardings(like, mesh))
+        for leaf, sharding in zip(jax.tree.leaves(state), expected, strict=True):
+            assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
+
+
+def test_shards_may_change_when_a_run_is_resumed(tmp_path):
+    config.save(sharded_settings(), tmp_path)
+    settings = sharded_settings()
+    settings.training.fsdp = 2
+    config.check(settings, tmp_path)  # does not raise
