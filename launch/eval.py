@@ -25,7 +25,11 @@ _SEGMENTS = flags.DEFINE_integer("segments", None, "Most segments heard of a cli
 
 def main() -> None:
     """Evaluates and prints the table."""
-    from loev_jax.evaluate import job  # JAX takes seconds to import; flags are checked before that
+    # JAX takes seconds to import; flags are checked before that.
+    from loev_jax import program_cache
+    from loev_jax.evaluate import job
+
+    program_cache.use()
 
     segments = job.SEGMENTS if _SEGMENTS.value is None else _SEGMENTS.value
     well = job.run(

@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from loev_jax import cluster, config, errors
+from loev_jax import cluster, config, errors, program_cache
 from loev_jax.train import NonFiniteLossError, train
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -35,6 +35,7 @@ def main() -> None:
     cluster.join(
         cluster.Cluster(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     )
+    program_cache.use()
     try:
         with cluster.together():
             status = train(CONFIG.value, Path(WORKDIR.value).expanduser())
