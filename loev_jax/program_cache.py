@@ -22,9 +22,10 @@ def use() -> Path | None:
     Returns:
         The directory; None where nothing is kept, as where it cannot be written.
     """
-    if not jax.config.jax_enable_compilation_cache:
+    options = jax.config.values
+    if not options["jax_enable_compilation_cache"]:
         return None
-    given = jax.config.jax_compilation_cache_dir
+    given = options["jax_compilation_cache_dir"]
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     directory = Path(given or f"{home}/loev_jax/programs").expanduser()
     try:

@@ -17,7 +17,9 @@ BENCHMARKS: Mapping[str, str] = {
     "losses": "the three-head contrastive loss, beside PyTorch",
     "encoders": "milliseconds a view of sf_nfnet_f0, beside mule-torch",
     "step": "where the time of a small training step goes",
+    "loop": "what a run costs beside its steps: loop, checkpoints, start",
     "probes": "linear and MLP probes over a whole grid, beside scikit-learn's grid search",
+    "scaling": "the step of a chip among 4 and among 256, by the TPU compiler's count",
     "cycles": "augmentation's share of a training step on a TPU, by its compiler's count",
 }
 """What each measures. The name is that of its module in `loev_jax.benchmark`."""
