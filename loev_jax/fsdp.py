@@ -22,7 +22,7 @@ DATA, FSDP = "data", "fsdp"
 AXES = (DATA, FSDP)
 """The axes over which a batch is split."""
 
-SMALLEST = 1024
+SMALLEST = 2**16
 """Numbers in an array from which on it is split: to gather a bias costs more than to keep it."""
 
 

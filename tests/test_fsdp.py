@@ -15,6 +15,13 @@ from loev_jax import checkpoint, config, fsdp, step
 from loev_jax.errors import UserError
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _arrays_of_a_tiny_model_are_large():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fsdp, "SMALLEST", 1024)
+        yield
+
+
 def sharded_settings():
     settings = tiny_settings()
     settings.optimizer.average_decay = 0.9

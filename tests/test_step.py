@@ -12,6 +12,13 @@ import pytest
 from loev_jax import config, fsdp, presets, step
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _arrays_of_a_tiny_model_are_large():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fsdp, "SMALLEST", 1024)
+        yield
+
+
 def tiny_settings():
     settings = presets.recipe("small", {"tempo": "time_stretch", "pitch": "pitch_shift"})
     settings.frontend.update(n_fft=512, window=360, hop=200, bands=24)
