@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from loev_jax import cluster, config, errors, program_cache
+from loev_jax.checkpoint import SaveError
 from loev_jax.train import NonFiniteLossError, train
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -39,6 +40,8 @@ def main() -> None:
     try:
         with cluster.together():
             status = train(CONFIG.value, Path(WORKDIR.value).expanduser())
+    except SaveError as error:
+        sys.exit(f"error: {error}; make room, and run the same command to go on")
     except NonFiniteLossError as error:
         sys.exit(f"error: {error}")
     if status:

@@ -118,6 +118,13 @@ def agreed(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
+def any_of(flag: bool) -> bool:
+    """Whether any process says so, on all of them."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
+
+
 def check_same(text: str, what: str) -> None:
     """Makes sure that all processes have the same text.
 

@@ -368,12 +368,23 @@ def check(config: ConfigDict, workdir: Path) -> None:
 
 
 def save(config: ConfigDict, workdir: Path) -> None:
-    """Writes `config.json` of a run, whole or not at all."""
+    """Writes `config.json` of a run, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
     workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
     partial = workdir / f"{FILE}.partial"
-    partial.write_text(json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True) + "\n")
-    partial.replace(workdir / FILE)
+    text = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True) + "\n"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text)
+        partial.replace(workdir / FILE)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir}: {FILE} cannot be written ({error.strerror}); make room for it, "
+            "or choose another directory"
+        ) from error
 
 
 def _differences(there: Any, here: Any, name: str = "") -> list[tuple[str, Any, Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging as standard_logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -12,6 +14,17 @@ from absl import app, flags, logging
 
 class UserError(Exception):
     """Bad input. Its message is one line: the file or field, the value, and the remedy."""
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong at the bottom of an error, in one line: libraries use many."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split())
+    for known in ("No space left on device", "File too large", "Disk quota exceeded"):
+        if known in text:
+            return known
+    return f"{type(error).__name__}: {text[:200]}"
 
 
 def fail(error: Exception) -> NoReturn:
@@ -43,6 +56,14 @@ def _parse(argv: Sequence[str]) -> list[str]:
 _TALKATIVE = ("orbax", "tensorflow_datasets")
 
 
+def _is_ours(record: standard_logging.LogRecord) -> bool:
+    """Whether to show a line: not small talk, nor the trace of an error that reaches us anyway."""
+    if record.exc_info and "site-packages/" in record.pathname:
+        return False
+    talkative = any(f"site-packages/{name}/" in record.pathname for name in _TALKATIVE)
+    return record.levelno > standard_logging.INFO or not talkative
+
+
 def _start_log() -> None:
     """Logs progress on stderr, one short line a message, without the libraries' small talk."""
     logging.set_verbosity(logging.INFO)
@@ -51,12 +72,24 @@ def _start_log() -> None:
     )
     # JAX has a logger of its own, the others speak through absl's.
     standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
-    logging.get_absl_logger().addFilter(
-        lambda record: (
-            record.levelno > standard_logging.INFO
-            or not any(f"site-packages/{name}/" in record.pathname for name in _TALKATIVE)
-        )
-    )
+    logging.get_absl_logger().addFilter(_is_ours)
+
+
+def _hush_abandoned_writes() -> None:
+    """Keeps still what Orbax's threads say, at length, after a save that failed.
+
+    Its error reaches us and is told in a line. The other writes of that save find its event loop
+    closed, and each would print a trace through TensorStore, asyncio or the interpreter.
+    """
+    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    otherwise = sys.unraisablehook
+
+    def hook(what: sys.UnraisableHookArgs) -> None:
+        if str(what.exc_value) != "Event loop is closed" and not inspect.iscoroutine(what.object):
+            otherwise(what)
+
+    sys.unraisablehook = hook
 
 
 def run(main: Callable[[], None]) -> None:
@@ -65,6 +98,7 @@ def run(main: Callable[[], None]) -> None:
     def guarded(argv: Sequence[str]) -> None:
         del argv
         _start_log()
+        _hush_abandoned_writes()
         try:
             main()
         except UserError as error:

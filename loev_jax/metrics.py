@@ -1,13 +1,21 @@
-"""Where a run's metrics go: CLU's writers (TensorBoard events, the log) and `metrics.jsonl`."""
+"""Where a run's metrics go: CLU's writers (TensorBoard events, the log) and `metrics.jsonl`.
+
+A full disk ends neither: what `metrics.jsonl` could not take is written when it can, and events,
+which hold nothing else that is lasting, are given up.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from absl import logging
+
+from loev_jax import errors
 
 FILE = "metrics.jsonl"
 
@@ -26,7 +34,8 @@ class Journal:
         partial = self._path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
         partial.replace(self._path)
-        self._file: IO[str] = self._path.open("a")
+        self._file = self._path.open("ab", buffering=0)
+        self._unwritten = b""
 
     def _lines(self) -> list[dict[str, Any]]:
         lines = []
@@ -40,11 +49,25 @@ class Journal:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends the metrics of `step`; what is not finite becomes null, as JSON has it."""
         known = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step} | known) + "\n")
-        self._file.flush()
+        first = not self._unwritten
+        self._unwritten += (json.dumps({"step": step} | known) + "\n").encode()
+        try:
+            self._flush()
+        except OSError as error:
+            if first:
+                logging.error("%s: %s; its lines wait for room", self._path, error.strerror)
+
+    def _flush(self) -> None:
+        while self._unwritten:
+            self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
 
     def sync(self) -> None:
-        """Makes sure that what was written survives a crash: call it before a checkpoint."""
+        """Makes sure that what was written survives a crash: call it before a checkpoint.
+
+        Raises:
+            OSError: not all of it is on the disk.
+        """
+        self._flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -52,8 +75,32 @@ class Journal:
         self._file.close()
 
 
-def event_writer(directory: Path, just_logging: bool) -> Any:
-    """CLU's default writer into `directory`; on all processes but the first it only logs."""
-    from clu import metric_writers
+class Events:
+    """CLU's default writer, which gives up rather than end a run; what it says is logged still."""
 
-    return metric_writers.create_default_writer(str(directory), just_logging=just_logging)
+    def __init__(self, directory: Path, just_logging: bool) -> None:
+        """Writes into `directory`; on all processes but the first it only logs."""
+        from clu import metric_writers
+
+        self._create = metric_writers.create_default_writer
+        self._directory = directory
+        self._writer = self._create(str(directory), just_logging=just_logging)
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # of TensorFlow's own kinds, and of those of the system
+            logging.error("%s: events end here (%s)", self._directory, errors.reason(error))
+            self._writer = self._create(just_logging=True)
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Metrics after a step."""
+        self._attempt(lambda: self._writer.write_scalars(step, scalars))
+
+    def flush(self) -> None:
+        """Waits for what was written."""
+        self._attempt(self._writer.flush)
+
+    def close(self) -> None:
+        """Ends the writer."""
+        self._attempt(self._writer.close)

@@ -7,8 +7,9 @@ Resuming needs no data state: the order of clips and every random draw are funct
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from loev_jax.config import Recipe
 from loev_jax.data import pipeline
 from loev_jax.data.records import open_split
 from loev_jax.errors import UserError
-from loev_jax.metrics import Journal, event_writer
+from loev_jax.metrics import Events, Journal
 
 DONE = "DONE"
 
@@ -45,8 +46,8 @@ def _claimed(workdir: Path) -> Iterator[None]:
         yield
 
 
-def _batches(recipe: Recipe, first_step: int, mesh: Mesh) -> Iterator[steps.Batch]:
-    """Global batches on the device, from `first_step` on; bad data is told at once."""
+def _source(recipe: Recipe, mesh: Mesh) -> Callable[[int], Iterator[steps.Batch]]:
+    """Global batches on the device, from any step on; bad data is told at once."""
     devices, clips, parts = mesh.size, recipe.training.clips, recipe.training.micro_batches
     unit, what = devices * parts, f"the {devices} devices"
     if parts > 1:
@@ -58,18 +59,24 @@ def _batches(recipe: Recipe, first_step: int, mesh: Mesh) -> Iterator[steps.Batc
             f"config.training.clips: {clips} is not divisible by {what}; "
             f"try {clips // unit * unit or unit}"
         )
-    host_batches = pipeline.batches(
+    from_step = functools.partial(
+        pipeline.batches,
         open_split(recipe.data.path, recipe.data.split),
         seed=recipe.seed,
         batch_size=clips,
         window_samples=recipe.views.window_samples,
-        start_step=first_step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         threads=recipe.data.threads,
         prefetch=recipe.data.prefetch,
     )
-    return (steps.to_device(batch["audio"], batch["example"], mesh) for batch in host_batches)
+    from_step(start_step=0)  # whatever is wrong with it is better known now
+
+    def batches(first_step: int) -> Iterator[steps.Batch]:
+        for batch in from_step(start_step=first_step):
+            yield steps.to_device(batch["audio"], batch["example"], mesh)
+
+    return batches
 
 
 class _Log:
@@ -81,7 +88,7 @@ class _Log:
         primary = jax.process_index() == 0
         self._most_skipped = recipe.optimizer.most_skipped
         self._every, self._total = recipe.training.log_every, recipe.training.steps
-        self.writer = event_writer(workdir / "train", just_logging=not primary)
+        self.writer = Events(workdir / "train", just_logging=not primary)
         self._journal = Journal(workdir, first_step + 1) if primary else None
         # Steps per second and the ETA, to the log and to the events.
         self._progress = periodic_actions.ReportProgress(
@@ -133,6 +140,7 @@ class _Log:
 
         Raises:
             NonFiniteLossError: as `_fetch`; what the run would save is no better than what it has.
+            OSError: the disk does not take them.
         """
         self._write()
         self._fetch(step, metrics)
@@ -164,13 +172,14 @@ def train(settings: ConfigDict, workdir: Path) -> int:
         UserError: a bad config, a directory of another run, a data set that is missing or does not
             fit, or a batch that does not divide over the devices.
         NonFiniteLossError: the loss is not finite; the last checkpoint stays.
+        SaveError: the last checkpoint of this run, or before a signal, could not be written.
     """
     recipe = config.read(settings)
     config.check(settings, workdir)
     cluster.check_same(json.dumps(settings.to_dict(), sort_keys=True), "--config")
     first = cluster.agreed(max(checkpoint.steps(workdir), default=0))
     mesh = fsdp.make_mesh(shards=recipe.training.fsdp)
-    batches = _batches(recipe, first, mesh)
+    source = _source(recipe, mesh)
     warm = warm_start.read(recipe.start, recipe) if recipe.start.path and not first else None
     primary = jax.process_index() == 0
     with _claimed(workdir) if primary else nullcontext():
@@ -182,12 +191,12 @@ def train(settings: ConfigDict, workdir: Path) -> int:
         else:
             with Checkpoints(workdir, recipe.training.keep_checkpoints) as checkpoints:
                 state = steps.init(recipe, mesh)
-                if first:
-                    state = checkpoints.restore(first, state)
+                if newest := checkpoints.newest(state):
+                    first, state = newest
                     logging.info("resumed from step %d", first)
                 elif warm is not None:
                     state = _warmed(state, warm, recipe.start.path)
-                status = _loop(recipe, workdir, mesh, state, first, batches, checkpoints)
+                status = _loop(recipe, workdir, mesh, state, first, source(first), checkpoints)
         if status == 0 and primary:
             # Also where a kill came between the last checkpoint and this line.
             (workdir / DONE).write_text(f"{recipe.training.steps}\n")
@@ -231,15 +240,29 @@ def _loop(
             state, metrics = train_step(state, next(batches))
             log(step, metrics)
             received = stop(step)
-            if step % every == 0 or step == total or received:
-                log.sync(step, metrics)
-                checkpoints.save(step, state)
+            last = step == total or bool(received)
+            if step % every == 0 or last:
+                _save(log, checkpoints, step, state, metrics)
+            if last:
+                checkpoints.finish()
             if received and step < total:
                 logging.warning("signal %d: saved step %d and leaving", received, step)
                 status = 128 + received
                 break
     log.close()
     return status
+
+
+def _save(
+    log: _Log, checkpoints: Checkpoints, step: int, state: steps.State, metrics: steps.Metrics
+) -> None:
+    """Saves, if the metrics could be; what cannot be saved now is tried at the next checkpoint."""
+    try:
+        log.sync(step, metrics)
+    except OSError as error:
+        checkpoints.give_up(step, error)
+    else:
+        checkpoints.save(step, state)
 
 
 def _describe(recipe: Recipe, state: steps.State) -> None:
