@@ -24,7 +24,7 @@ RESOLVE := uv pip compile --universal --fork-strategy fewest --python-version 3.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-slow test-tpu lint format docs bench lock clean
+.PHONY: help setup train test test-slow soak test-tpu lint format docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,10 +74,13 @@ train: $(STAMP) ## prepare the corpus, train CONFIG in WORKDIR, evaluate, print 
 	$(BIN)/python launch/eval.py --workdir=$(WORKDIR) --step=last
 
 test: $(STAMP) ## run the test suite
-	$(BIN)/python -m pytest -m "not slow and not tpu" -n $(WORKERS) --dist=loadfile
+	$(BIN)/python -m pytest -m "not slow and not tpu and not soak" -n $(WORKERS) --dist=loadfile
 
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+soak: $(STAMP) ## kill and resume a tiny run, CYCLES=500 times
+	CYCLES=$(CYCLES) $(BIN)/python -m pytest -m soak --timeout=0 -s
 
 test-tpu: $(STAMP) $(LIBTPU)/.installed ## run the tests that ask a TPU's compiler (Linux, x86-64)
 	PYTHONPATH=$(LIBTPU) $(BIN)/python -m pytest -m tpu -n $(WORKERS) --dist=load

@@ -186,6 +186,7 @@ class Checkpoints:
         while (step := cluster.agreed(max(present, default=0))) > 0:
             present = [one for one in present if one < step]
             found, reason = None, ""
+            logging.info("restoring step %d", step)
             try:
                 found = self.restore(step, like)
             except DamagedError as error:

@@ -1,0 +1,158 @@
+"""A run that is killed again and again, at moments drawn from a seed, ends as one left alone."""
+
+import collections
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import entry_point
+import jax
+import numpy as np
+import pytest
+from tiny_training import STEPS, command, environment
+
+from loev_jax import checkpoint, config, fsdp, step
+
+# When a run is killed, and the most seconds that it may have been at it.
+PHASES = {"starting": 5.0, "restoring": 0.2, "training": 2.0, "saving": 0.05}
+
+
+class Trainer:
+    """A process that trains, told what it is at by what it leaves behind."""
+
+    def __init__(self, workdir, corpus):
+        self._checkpoints = workdir / "checkpoints"
+        self._log = workdir.with_suffix(".log")
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *command(workdir, corpus)],
+                cwd=entry_point.ROOT,
+                env=environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+
+    def log(self):
+        return self._log.read_text()
+
+    def half_saved(self):
+        return list(self._checkpoints.glob("*.orbax-checkpoint-tmp*"))
+
+    def is_at(self, phase):
+        trains = "clips x" in self.log()
+        match phase:
+            case "starting":
+                return True
+            case "restoring":
+                return "restoring step" in self.log() or trains  # there may be nothing to restore
+            case "training":
+                return trains
+            case "saving":
+                return trains and bool(self.half_saved())
+
+    def kill(self, phase, seconds):
+        """Kills it so long after it came to this phase; its status, 0 where it was at its end."""
+        while self._process.poll() is None and not self.is_at(phase):
+            time.sleep(0.001)
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        return self._process.wait()
+
+    def end(self):
+        """Lets it train to its end."""
+        return self._process.wait()
+
+
+def outcome(workdir):
+    """All that a run ends with: its metrics as they are, its checkpoints, the last state."""
+    recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
+    with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
+        state = checkpoints.restore(STEPS, step.init(recipe, mesh))
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return lines, checkpoint.steps(workdir), jax.device_get(state)
+
+
+def assert_same(outcome_, other):
+    lines, steps, state = outcome_
+    assert lines == other[0]
+    assert steps == other[1]
+    jax.tree.map(np.testing.assert_array_equal, state, other[2])
+
+
+@pytest.fixture(scope="module")
+def left_alone(corpus, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("left_alone") / "run"
+    trainer = Trainer(workdir, corpus)
+    assert trainer.end() == 0, trainer.log()
+    return outcome(workdir)
+
+
+def kill_and_resume(kills, seed, corpus, directory, left_alone, tell=lambda *_: None):
+    """Kills runs until there were so many kills; where one ends before, another begins.
+
+    Returns:
+        how often it was killed in each phase, saves that were cut short, and runs that came to
+        their end.
+    """
+    draws = random.Random(seed)
+    counts, cut_short, ended = collections.Counter(), 0, 0
+    workdir = directory / "run0"
+    while counts.total() < kills:
+        phase = draws.choice(list(PHASES))
+        trainer = Trainer(workdir, corpus)
+        status = trainer.kill(phase, draws.uniform(0, PHASES[phase]))
+        if status == 0:
+            assert_same(outcome(workdir), left_alone)
+            ended += 1
+            workdir = directory / f"run{ended}"
+            continue
+        assert status == -signal.SIGKILL, trainer.log()
+        counts[phase] += 1
+        cut_short += bool(trainer.half_saved())
+        tell(counts, cut_short, ended)
+    trainer = Trainer(workdir, corpus)
+    assert trainer.end() == 0, trainer.log()
+    assert_same(outcome(workdir), left_alone)
+    return counts, cut_short, ended + 1
+
+
+def test_four_kills(corpus, tmp_path, left_alone):
+    for phase in PHASES:
+        trainer = Trainer(tmp_path / "run", corpus)
+        assert trainer.kill(phase, PHASES[phase] / 10) == -signal.SIGKILL, trainer.log()
+    trainer = Trainer(tmp_path / "run", corpus)
+    assert trainer.end() == 0, trainer.log()
+    assert_same(outcome(tmp_path / "run"), left_alone)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random(corpus, tmp_path, left_alone):
+    counts, _, ended = kill_and_resume(20, 0, corpus, tmp_path, left_alone)
+    assert counts.total() == 20
+    assert set(counts) == set(PHASES)
+    assert ended >= 1
+
+
+@pytest.mark.soak
+def test_hundreds_of_kills(corpus, tmp_path, left_alone):
+    kills = int(os.environ.get("CYCLES") or 500)
+    began = time.monotonic()
+
+    def tell(counts, cut_short, ended):
+        done = counts.total()
+        minutes = (time.monotonic() - began) / done * (kills - done) / 60
+        print(
+            f"\r{done} of {kills} kills ({dict(counts)}), {cut_short} saves cut short, "
+            f"{ended} runs ended as undisturbed, {minutes:.0f} min left ",
+            end="",
+            flush=True,
+        )
+
+    counts, cut_short, ended = kill_and_resume(kills, 0, corpus, tmp_path, left_alone, tell)
+    print(f"\n{counts.total()} kills, {cut_short} saves cut short, {ended} runs as undisturbed")
