@@ -8,5 +8,5 @@ from loev_jax.corpus import builder
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
     path = tmp_path_factory.mktemp("corpora") / "corpus"
-    builder.prepare(path, clips=10, workers=1)
+    builder.prepare(path, clips=12, workers=1)
     return path

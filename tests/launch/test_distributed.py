@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,29 +20,35 @@ from loev_jax import checkpoint, config, fsdp, step
 FEW = 10
 
 
+def flags():
+    return environment()["XLA_FLAGS"]
+
+
 def free_port():
     with socket.socket() as found:
         found.bind(("localhost", 0))
         return found.getsockname()[1]
 
 
-def one(number, count, port, arguments, cwd=entry_point.ROOT):
+def one(number, count, port, arguments, cwd=entry_point.ROOT, more=None):
     """One of `count` processes, with a device of its own and its output in one text."""
     cluster = (f"--coordinator=localhost:{port}", f"--processes={count}", f"--process={number}")
+    if count == 1:
+        cluster = ()
     return subprocess.Popen(
         [sys.executable, *arguments, *cluster],
         cwd=cwd,
-        env=environment(),
+        env=environment() | (more or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def start(count, arguments):
-    """`count` processes of one run."""
+def start(count, arguments, more=None):
+    """`count` processes of one run, with `more` in their environment."""
     port = free_port()
-    return [one(number, count, port, arguments) for number in range(count)]
+    return [one(number, count, port, arguments, more=more) for number in range(count)]
 
 
 def ended(processes, seconds=200):
@@ -78,6 +85,20 @@ def short(workdir, corpus):
     )
 
 
+def of_8(workdir, corpus):
+    """A batch of as many clips as there are devices at most."""
+    more = ("--config.training.clips=8", "--config.training.checkpoint_every=2")
+    return (*short(workdir, corpus), *more)
+
+
+@pytest.fixture(scope="module")
+def alone_of_8(corpus, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("alone_of_8") / "run"
+    done = entry_point.run(*of_8(workdir, corpus), env=environment())
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
 @pytest.fixture(scope="module")
 def alone(corpus, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("alone") / "run"
@@ -106,6 +127,40 @@ def test_several_processes_are_one(alone, corpus, tmp_path, count):
         params(alone, FEW),
     )
     assert len(list((workdir / "train").glob("events.out.tfevents.*"))) == 1
+
+
+def cut_back(workdir, last):
+    """A run as it was after step `last`, its metrics included that a kill would leave behind."""
+    for step_ in checkpoint.steps(workdir):
+        if step_ > last:
+            shutil.rmtree(workdir / "checkpoints" / str(step_))
+    (workdir / "DONE").unlink()
+
+
+@pytest.mark.parametrize(
+    ("processes", "devices"),
+    [
+        pytest.param(1, 2, marks=pytest.mark.slow),
+        pytest.param(1, 4, marks=pytest.mark.slow),
+        (1, 8),
+        (2, 1),
+    ],
+)
+def test_a_run_goes_on_elsewhere_and_comes_back(corpus, tmp_path, processes, devices, alone_of_8):
+    """Some steps on one device, some on others, the rest on one again."""
+    workdir = tmp_path / "run"
+    shutil.copytree(alone_of_8, workdir)
+    there = {"XLA_FLAGS": f"{flags()} --xla_force_host_platform_device_count={devices}"}
+    for last, count, more in ((4, processes, there), (8, 1, {})):
+        cut_back(workdir, last)
+        statuses, outputs = ended(start(count, of_8(workdir, corpus), more))
+        assert statuses == [0] * count, outputs
+        assert f"resumed from step {last}" in outputs[0]
+        assert f"{count * devices if more else 1} devices" in outputs[0]
+    for mine, theirs in zip(metrics(workdir), metrics(alone_of_8), strict=True):
+        np.testing.assert_allclose(
+            [*mine.values()], [*theirs.values()], rtol=1e-4, atol=1e-6, err_msg=str(mine["step"])
+        )
 
 
 def wait_for(found, seconds=120):

@@ -1,6 +1,11 @@
 """`launch/eval.py` as a user runs it."""
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import entry_point
 import pytest
@@ -45,6 +50,37 @@ def test_the_last_checkpoint_then_the_rest(workdir):
     assert "step 1: evaluated in" in rest.stderr
     assert "step 2: evaluated in" not in rest.stderr
     assert json.loads((workdir / "eval" / "1.json").read_text())["failed"] == {}
+
+
+def test_killed_in_the_middle_it_goes_on_and_finds_the_same(workdir, tmp_path):
+    """Of two checkpoints one has its result, and the other is being evaluated."""
+    command = ("launch/eval.py", "--tasks=tempo,equivariance", f"--workdir={tmp_path / 'run'}")
+    shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("eval"))
+    shutil.copytree(tmp_path / "run", tmp_path / "left_alone")
+    assert entry_point.run(*command[:-1], f"--workdir={tmp_path / 'left_alone'}").returncode == 0
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=entry_point.ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not list(tmp_path.glob("run/eval/*.json")):
+        assert process.poll() is None, "it ended before its first result"
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    (first,) = tmp_path.glob("run/eval/*.json")
+    before = first.read_bytes()
+    rest = entry_point.run(*command)
+    assert rest.returncode == 0, rest.stderr
+    assert first.read_bytes() == before  # evaluated once
+    for step in (1, 2):
+        found, expected = (
+            json.loads((tmp_path / name / "eval" / f"{step}.json").read_text())
+            for name in ("run", "left_alone")
+        )
+        assert found["spaces"] == expected["spaces"]
+        assert found["failed"] == {}
 
 
 @pytest.mark.parametrize(

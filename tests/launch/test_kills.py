@@ -18,7 +18,7 @@ from tiny_training import STEPS, command, environment
 from loev_jax import checkpoint, config, fsdp, step
 
 # When a run is killed, and the most seconds that it may have been at it.
-PHASES = {"starting": 5.0, "restoring": 0.2, "training": 2.0, "saving": 0.05}
+PHASES = {"starting": 5.0, "restoring": 0.2, "training": 4.0, "saving": 0.2}
 
 
 class Trainer:

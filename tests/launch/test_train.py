@@ -190,6 +190,10 @@ def bad(name, corpus, workdir):
             ),
             "clips: 6 is not divisible by the 1 devices times config.training.micro_batches=4",
         ),
+        "shards that do not divide the devices": (
+            command(workdir, corpus, "--config.training.fsdp=3"),
+            "config.training.fsdp: 3 does not divide the 1 devices",
+        ),
         "stray argument": (command(workdir, corpus, "quickly"), "'quickly'"),
     }
     return cases[name]
@@ -209,6 +213,7 @@ def bad(name, corpus, workdir):
         "batch larger than the data",
         "odd clips to mix",
         "clips that do not divide into micro-batches",
+        "shards that do not divide the devices",
         "stray argument",
     ],
 )
