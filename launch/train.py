@@ -15,7 +15,9 @@ from ml_collections import config_flags
 
 from loev_jax import cluster, config, errors, program_cache
 from loev_jax.checkpoint import SaveError
-from loev_jax.train import NonFiniteLossError, train
+from loev_jax.monitor import profiler
+from loev_jax.monitor.log import NonFiniteLossError
+from loev_jax.train import train
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The recipe, as in configs/.", lock_config=True
@@ -27,6 +29,9 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, by hand.")
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are, by hand.")
 _PROCESS = flags.DEFINE_integer("process", None, "Number of this process, by hand.")
+_PROFILER_PORT = flags.DEFINE_integer(
+    "profiler_port", None, "Port on which every process listens for TensorBoard's Capture profile."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -37,11 +42,13 @@ def main() -> None:
         cluster.Cluster(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     )
     program_cache.use()
+    if _PROFILER_PORT.value is not None:
+        profiler.serve(_PROFILER_PORT.value)
     try:
         with cluster.together():
             status = train(CONFIG.value, Path(WORKDIR.value).expanduser())
     except SaveError as error:
-        sys.exit(f"error: {error}; make room, and run the same command to go on")
+        sys.exit(f"error: {error}; free some space, and run the same command to go on")
     except NonFiniteLossError as error:
         sys.exit(f"error: {error}")
     if status:

@@ -85,6 +85,8 @@ class Training:
             has all of them on every device.
         steps: in the whole run.
         log_every: steps from one line of metrics to the next.
+        inspect_every: steps from one look at some views, and at where the spaces put them, to the
+            next (pictures, sound, rank and uniformity, see docs/dashboard.md); 0 never looks.
         checkpoint_every: steps from one checkpoint to the next; the last step always has one.
         keep_checkpoints: how many of the newest are kept; 0 keeps all.
     """
@@ -94,6 +96,7 @@ class Training:
     fsdp: int = 1
     steps: int = 200_000
     log_every: int = 100
+    inspect_every: int = 2_000
     checkpoint_every: int = 2_000
     keep_checkpoints: int = 5
 
@@ -101,8 +104,9 @@ class Training:
         for name in ("clips", "micro_batches", "fsdp", "steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
-        if self.keep_checkpoints < 0:
-            raise ValueError(f"keep_checkpoints={self.keep_checkpoints} must be 0 or more")
+        for name in ("keep_checkpoints", "inspect_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +125,9 @@ class Recipe:
 
 # Fields of a run that may change when it is resumed: they change nothing that it computes, but for
 # the rounding of sums.
-FREE = ("data.threads", "data.prefetch", "training.log_every", "training.checkpoint_every",
-        "training.keep_checkpoints", "training.micro_batches", "training.fsdp", "loss.block_rows",
-        "optimizer.most_skipped")  # fmt: skip
+FREE = ("data.threads", "data.prefetch", "training.log_every", "training.inspect_every",
+        "training.checkpoint_every", "training.keep_checkpoints", "training.micro_batches",
+        "training.fsdp", "loss.block_rows", "optimizer.most_skipped")  # fmt: skip
 
 _SECTIONS = {
     "data": Data,

@@ -69,4 +69,6 @@ def _shrink(settings: ConfigDict) -> None:
     tempo = [head for head, kept in settings.heads.items() if kept == "time_stretch"]
     settings.loss.temperatures = ConfigDict(dict.fromkeys(tempo, 0.2))
     settings.optimizer.update(learning_rate=2e-3, warmup_steps=100, weight_decay=1e-2)
-    settings.training.update(steps=1000, log_every=20, checkpoint_every=100, keep_checkpoints=3)
+    settings.training.update(
+        steps=1000, log_every=20, inspect_every=250, checkpoint_every=100, keep_checkpoints=3
+    )

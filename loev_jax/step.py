@@ -128,14 +128,17 @@ def parts(recipe: Recipe) -> gradient.Parts:
         view_key, model_key = jax.random.split(jax.random.key(recipe.seed))
         return view_key, model_key
 
+    @jax.named_scope("views")
     def make_views(batch: Batch) -> tuple[jax.Array, Parameters]:
         return views.make(recipe.views, keys()[0], batch["audio"], batch["example"])
 
+    @jax.named_scope("model")
     def forward(params: Any, mels: jax.Array, applied: Parameters, example: jax.Array) -> Outputs:
         own = {name: value for name, value in params.items() if name != objectives.PARAMS}
         rows = mels.reshape(-1, *mels.shape[2:])
         return nnx.merge(graph, own)(rows, row_keys(keys()[1], example, mels.shape[1]), applied)
 
+    @jax.named_scope("objective")
     def objective(
         params: Any, outputs: Outputs, applied: Parameters, example: jax.Array
     ) -> tuple[jax.Array, Metrics]:
@@ -157,6 +160,7 @@ def _update(recipe: Recipe) -> Callable[[State, Any, Metrics], tuple[State, Metr
     transformation = optimizer.create(recipe.optimizer, recipe.training.steps)
     learning_rate = optimizer.schedule(recipe.optimizer, recipe.training.steps)
 
+    @jax.named_scope("update")
     def update(state: State, total: Any, metrics: Metrics) -> tuple[State, Metrics]:
         norm = optax.tree.norm(total)
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])

@@ -25,13 +25,12 @@ from loev_jax.config import Recipe
 from loev_jax.data import pipeline
 from loev_jax.data.records import open_split
 from loev_jax.errors import UserError
-from loev_jax.metrics import Events, Journal
+from loev_jax.monitor import inspection
+from loev_jax.monitor.log import Log
+from loev_jax.monitor.pace import Pace
+from loev_jax.monitor.profiler import Profiler
 
 DONE = "DONE"
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss or its gradient is not finite, time and again; the last checkpoint is good."""
 
 
 @contextmanager
@@ -77,82 +76,6 @@ def _source(recipe: Recipe, mesh: Mesh) -> Callable[[int], Iterator[steps.Batch]
             yield steps.to_device(batch["audio"], batch["example"], mesh)
 
     return batches
-
-
-class _Log:
-    """Metrics to CLU's writers and the journal, one step late so that the device never waits."""
-
-    def __init__(self, recipe: Recipe, workdir: Path, first_step: int) -> None:
-        from clu import periodic_actions
-
-        primary = jax.process_index() == 0
-        self._most_skipped = recipe.optimizer.most_skipped
-        self._every, self._total = recipe.training.log_every, recipe.training.steps
-        self.writer = Events(workdir / "train", just_logging=not primary)
-        self._journal = Journal(workdir, first_step + 1) if primary else None
-        # Steps per second and the ETA, to the log and to the events.
-        self._progress = periodic_actions.ReportProgress(
-            num_train_steps=self._total, writer=self.writer, every_secs=20.0
-        )
-        self._pending: tuple[int, steps.Metrics] | None = None
-
-    def __call__(self, step: int, metrics: steps.Metrics) -> None:
-        """Takes the metrics after `step` steps."""
-        self._progress(step)
-        self._write()
-        if step % self._every == 0 or step == self._total:
-            self._pending = (step, metrics)
-
-    def _write(self) -> None:
-        """Writes what is pending. Raises as `_fetch` does."""
-        if self._pending is None:
-            return
-        (step, arrays), self._pending = self._pending, None
-        values = self._fetch(step, arrays)
-        self.writer.write_scalars(step, values)
-        if self._journal:
-            self._journal.write(step, values)
-
-    def _fetch(self, step: int, metrics: steps.Metrics) -> dict[str, float]:
-        """Brings metrics to the host.
-
-        Raises:
-            NonFiniteLossError: too many steps in a row had to be skipped.
-        """
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if values["skipped_in_a_row"] > self._most_skipped:
-            raise NonFiniteLossError(
-                f"step {step}: the loss is {values['loss']}, its gradient's norm "
-                f"{values['gradient_norm']}; {values['skipped_in_a_row']:.0f} steps in a row were "
-                f"skipped (config.optimizer.most_skipped={self._most_skipped}); the last "
-                "checkpoint is good: try a lower config.optimizer.learning_rate in another "
-                "--workdir"
-            )
-        if values["skipped_in_a_row"]:
-            logging.warning(
-                "step %d was skipped: loss %g, gradient norm %g; %d skipped so far",
-                step, values["loss"], values["gradient_norm"], values["skipped"],
-            )  # fmt: skip
-        return values
-
-    def sync(self, step: int, metrics: steps.Metrics) -> None:
-        """Writes all there is: a checkpoint is never ahead of the metrics.
-
-        Raises:
-            NonFiniteLossError: as `_fetch`; what the run would save is no better than what it has.
-            OSError: the disk does not take them.
-        """
-        self._write()
-        self._fetch(step, metrics)
-        self.writer.flush()
-        if self._journal:
-            self._journal.sync()
-
-    def close(self) -> None:
-        """Closes the writers."""
-        self.writer.close()
-        if self._journal:
-            self._journal.close()
 
 
 def train(settings: ConfigDict, workdir: Path) -> int:
@@ -231,14 +154,21 @@ def _loop(
 ) -> int:
     """Steps from `first` to the end; returns as `train` does."""
     total, every = recipe.training.steps, recipe.training.checkpoint_every
-    log = _Log(recipe, workdir, first)
+    log = Log(recipe, workdir, first)
     _describe(recipe, state)
-    train_step = steps.make(recipe, mesh)
+    train_step, inspect = steps.make(recipe, mesh), inspection.make(recipe, mesh)
+    pace, profiler = Pace(recipe, mesh.size), Profiler(workdir)
     status = 0
     with cluster.stop_on_signal() as stop:
         for step in range(first + 1, total + 1):
-            state, metrics = train_step(state, next(batches))
-            log(step, metrics)
+            profiler.before(step)
+            with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                batch = pace.next_of(batches)
+                state, metrics = train_step(state, batch)
+            seen = inspect(state.params, batch) if _is_inspected(recipe, step) else None
+            profiler.after(step, metrics)
+            pace.step(metrics)
+            log(step, metrics, pace, seen)
             received = stop(step)
             last = step == total or bool(received)
             if step % every == 0 or last:
@@ -249,12 +179,19 @@ def _loop(
                 logging.warning("signal %d: saved step %d and leaving", received, step)
                 status = 128 + received
                 break
+    profiler.close()
     log.close()
     return status
 
 
+def _is_inspected(recipe: Recipe, step: int) -> bool:
+    """Whether some views of a step are looked at: of the first, and then now and then."""
+    every = recipe.training.inspect_every
+    return every > 0 and (step == 1 or step % every == 0)
+
+
 def _save(
-    log: _Log, checkpoints: Checkpoints, step: int, state: steps.State, metrics: steps.Metrics
+    log: Log, checkpoints: Checkpoints, step: int, state: steps.State, metrics: steps.Metrics
 ) -> None:
     """Saves, if the metrics could be; what cannot be saved now is tried at the next checkpoint."""
     try:

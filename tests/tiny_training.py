@@ -20,6 +20,7 @@ TINY = {
     "training.clips": 4,
     "training.steps": STEPS,
     "training.log_every": 5,
+    "training.inspect_every": 0,
     "training.checkpoint_every": 10,
     "training.keep_checkpoints": 0,
 }

@@ -28,7 +28,7 @@ from loev_jax.config import Recipe
 from loev_jax.data import folder
 from loev_jax.data.progress import Progress
 from loev_jax.errors import UserError
-from loev_jax.metrics import FILE
+from loev_jax.monitor.writers import FILE
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/loev_tempo.py:small"

@@ -109,7 +109,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     full = run_in(5_000, command(workdir, corpus))
     assert full.returncode == 1, full.stderr
     (line,) = [line for line in full.stderr.splitlines() if line.startswith("error: ")]
-    assert f"checkpoints/{STEPS}: not saved (File too large); make room" in line
+    assert f"checkpoints/{STEPS}: not saved (File too large); free some space" in line
     for step_ in range(10, STEPS, 10):  # it went on, and tried each time
         assert f"checkpoints/{step_}: not saved (File too large)" in full.stderr
     assert "train: events end here (File too large)" in full.stderr

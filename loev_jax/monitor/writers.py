@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from loev_jax import errors
@@ -96,6 +97,14 @@ class Events:
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Metrics after a step."""
         self._attempt(lambda: self._writer.write_scalars(step, scalars))
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Pictures after a step, each [number, height, width, 3] uint8."""
+        self._attempt(lambda: self._writer.write_images(step, images))
+
+    def write_audios(self, step: int, audios: Mapping[str, np.ndarray], sample_rate: int) -> None:
+        """Sound after a step, each [number, samples, 1] f32 within -1..1."""
+        self._attempt(lambda: self._writer.write_audios(step, audios, sample_rate=sample_rate))
 
     def flush(self) -> None:
         """Waits for what was written."""

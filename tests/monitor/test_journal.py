@@ -1,6 +1,6 @@
 import json
 
-from loev_jax.metrics import Journal
+from loev_jax.monitor.writers import Journal
 
 
 def lines(workdir):

@@ -1,0 +1,119 @@
+"""How fast a run goes: seconds of its steps, what they wait for, how much of its chips they use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from flax import nnx
+
+from loev_jax import model as models
+from loev_jax.config import Recipe
+
+# Dense bf16 FLOP/s of a device, as its maker states it.
+_PEAK = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA L4": 121e12,
+    "Tesla T4": 65e12,
+    "Tesla V100": 125e12,
+}
+
+T = TypeVar("T")
+
+
+def peak(kind: str) -> float | None:
+    """Dense bf16 FLOP/s of a kind of device, `jax.Device.device_kind`; None if it is not known."""
+    if kind in _PEAK:
+        return _PEAK[kind]
+    longer = [name for name in _PEAK if kind.startswith((f"{name} ", f"{name}-"))]
+    return _PEAK[max(longer, key=len)] if longer and not kind.startswith("TPU") else None
+
+
+def flops_of_view(recipe: Recipe) -> float:
+    """FLOPs that training takes for a view in the model: forward, and twice that backward.
+
+    What is computed again to save memory does not count, nor do augmentation, front end and losses
+    (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
+    """
+    graph, state = nnx.split(nnx.eval_shape(lambda: models.create(recipe.model, 0)))
+
+    def forward(params: Any, log_mel: jax.Array) -> Any:
+        return nnx.merge(graph, params)(log_mel)
+
+    view = jax.ShapeDtypeStruct((1, recipe.views.frames, recipe.model.bands), np.float32)
+    cost = jax.jit(forward).lower(nnx.to_pure_dict(state), view).cost_analysis()
+    assert cost is not None  # as it is on some plug-in platforms, whose peak is not known either
+    return 3.0 * float(cost["flops"])
+
+
+class Pace:
+    """Takes the times of a loop, and tells of those since it was last asked.
+
+    A step ends when the next may begin to wait for it: the loop leaves one step to the device while
+    it prepares the next, so that neither waits for the other.
+    """
+
+    def __init__(self, recipe: Recipe, devices: int) -> None:
+        """Of a recipe on so many devices."""
+        self._views = recipe.training.clips * recipe.views.number / devices
+        kind = jax.devices()[0].device_kind
+        self._peak = peak(kind)
+        self._flops = flops_of_view(recipe) if self._peak else 0.0
+        self._before: Any = None
+        self._ended: float | None = None
+        self._seconds: list[float] = []
+        self._waited = 0.0
+
+    def next_of(self, batches: Iterator[T]) -> T:
+        """The next batch; how long it took is remembered."""
+        began = time.monotonic()
+        batch = next(batches)
+        self._waited += time.monotonic() - began
+        return batch
+
+    def step(self, result: Any) -> None:
+        """Takes note of a step that was started, and waits for the one before it."""
+        if self._before is not None:
+            jax.block_until_ready(self._before)
+            now = time.monotonic()
+            if self._ended is None:  # the first was compiled: it says nothing of the others
+                self._waited = 0.0
+            else:
+                self._seconds.append(now - self._ended)
+            self._ended = now
+        self._before = result
+
+    def told(self) -> dict[str, float]:
+        """What there is to tell since it was last asked, by name; nothing where nothing was timed.
+
+        "pace/step_seconds" at the median, the 95th percentile and the longest,
+        "pace/data_wait" as a share of the time, "pace/views_per_second_per_device", and "pace/mfu",
+        the share of a device's bf16 peak that the model takes, where that is known.
+        """
+        seconds, waited = np.array(self._seconds), self._waited
+        self._seconds, self._waited = [], 0.0
+        if not len(seconds):
+            return {}
+        total = float(seconds.sum())
+        rate = self._views * len(seconds) / total
+        found = {
+            "pace/step_seconds_p50": float(np.percentile(seconds, 50)),
+            "pace/step_seconds_p95": float(np.percentile(seconds, 95)),
+            "pace/step_seconds_max": float(seconds.max()),
+            "pace/data_wait": waited / total,
+            "pace/views_per_second_per_device": rate,
+        }
+        return found | ({"pace/mfu": rate * self._flops / self._peak} if self._peak else {})
