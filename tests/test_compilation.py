@@ -165,6 +165,46 @@ def test_more_chips_do_as_much_each(on_four, name):
 
 
 @pytest.mark.tpu
+def test_one_chip_exchanges_nothing():
+    report = compilation.step_of(settings_of(6), "v5e:1x1")
+    assert isinstance(report, Report)
+    assert (report.chips, report.collectives) == (1, ())
+    assert report.donated >= report.state
+
+
+@pytest.mark.tpu
+def test_shards_divide_the_state(on_four):
+    settings = settings_of(24)
+    settings["training"]["fsdp"] = 4
+    report = compilation.step_of(settings, "v5e:2x2")
+    assert isinstance(report, Report)
+    # What is too small to be worth splitting is whole on every chip.
+    assert 0.25 * on_four.state < report.state < 0.35 * on_four.state
+    assert report.donated >= report.state
+    scattered = [one for one in report.collectives if one.kind in {"reduce-scatter", "all-reduce"}]
+    assert all(one.dtypes == ("f32",) for one in scattered)
+    assert {"all-gather"} <= {one.kind for one in report.collectives}
+
+
+@pytest.mark.tpu
+@pytest.mark.timeout(1800)
+def test_the_paper_recipe_fits():
+    """sf_nfnet_f0 and 1 920 views on 16 chips; its gradient is too large for one reduction."""
+    found = importlib.util.spec_from_file_location("recipe", ROOT / "configs" / "loev_tempo.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    report = compilation.step_of(module.get_config().to_dict(), "v5e:4x4")
+    assert isinstance(report, Report)
+    assert report.rows == 1920
+    assert report.hbm < 0.9 * report.hbm_limit
+    assert report.donated >= report.state
+    reductions = [one for one in report.collectives if one.bytes > report.parameters / 20]
+    assert all((one.kind, one.dtypes) == ("all-reduce", ("f32",)) for one in reductions)
+    assert sum(one.bytes for one in reductions) == pytest.approx(report.parameters, rel=0.01)
+    assert len(report.collectives) - len(reductions) + 1 <= 5 + 2
+
+
+@pytest.mark.tpu
 def test_the_command_reports_and_tells_what_does_not_fit():
     def run(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
