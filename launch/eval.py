@@ -20,6 +20,9 @@ _WATCH = flags.DEFINE_bool("watch", False, "Go on until training is done.")
 _STEP = flags.DEFINE_string("step", None, "A step, or `last`; default: all without a result.")
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks by name, separated by commas; default: all.")
 _CLIPS = flags.DEFINE_integer("clips", None, "Use at most so many clips of each split.")
+_MIX = flags.DEFINE_multi_string(
+    "mix", [], "A further space, a weighted sum of others: pitch=2+tempo=1. May be given again."
+)
 _SEGMENTS = flags.DEFINE_integer("segments", None, "Most segments heard of a clip (6).")
 
 
@@ -35,7 +38,7 @@ def main() -> None:
     well = job.run(
         Path(_WORKDIR.value).expanduser(),
         _TASKS.value,
-        job.Settings(_CLIPS.value, segments),
+        job.Settings(_CLIPS.value, segments, tuple(_MIX.value)),
         _STEP.value,
         _WATCH.value,
     )

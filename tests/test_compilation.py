@@ -181,9 +181,9 @@ def test_shards_divide_the_state(on_four):
     # What is too small to be worth splitting is whole on every chip.
     assert 0.25 * on_four.state < report.state < 0.35 * on_four.state
     assert report.donated >= report.state
-    scattered = [one for one in report.collectives if one.kind in {"reduce-scatter", "all-reduce"}]
-    assert all(one.dtypes == ("f32",) for one in scattered)
-    assert {"all-gather"} <= {one.kind for one in report.collectives}
+    kinds = {(one.kind, one.dtypes) for one in report.collectives}
+    assert {("all-gather", ("f32",)), ("reduce-scatter", ("f32",))} <= kinds
+    assert not any("bf16" in dtypes for _, dtypes in kinds)
 
 
 @pytest.mark.tpu

@@ -13,7 +13,7 @@ import numpy as np
 from loev_jax.evaluate.spaces import Facts, Vectored
 
 FILE = "random_init.npz"
-_PARTS = ("tracks", "clean", "moved")
+_PARTS = ("tracks", "clean", "moved", "swept")
 _KEY = "key"
 
 
@@ -48,6 +48,6 @@ def load(directory: Path) -> tuple[str, dict[str, Vectored]] | None:
     vectors: dict[str, Vectored] = {}
     for name, rows in arrays.items():
         split, part, space = name.split("/", 2)
-        vectors.setdefault(split, Vectored({}, {}, {}))
+        vectors.setdefault(split, Vectored({}, {}, {}, {}))
         getattr(vectors[split], part)[space] = rows
     return key, vectors

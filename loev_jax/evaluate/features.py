@@ -67,8 +67,8 @@ class Standardiser:
         return cls(mean, np.where(constant, 1.0, deviation))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """[rows, features] → float64 of the same shape."""
-        return np.clip((features - self.mean[None]) / self.deviation[None], -LIMIT, LIMIT)
+        """[..., features] → float64 of the same shape."""
+        return np.clip((features - self.mean) / self.deviation, -LIMIT, LIMIT)
 
 
 def standardise(features: Parts, *, centre: bool = True) -> Parts:

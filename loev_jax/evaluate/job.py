@@ -16,13 +16,24 @@ from loev_jax import checkpoint, config
 from loev_jax import model as models
 from loev_jax.data import records
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, report, results
+from loev_jax.evaluate import baseline, matrices, report, results, sweep
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.evaluator import SPLITS, Evaluator
 from loev_jax.evaluate.figures import Figure
+from loev_jax.evaluate.invariance import Invariance
+from loev_jax.evaluate.prediction import Prediction
 from loev_jax.evaluate.probes import PROBES, own, with_mlp
 from loev_jax.evaluate.retrieval import Retrieval
-from loev_jax.evaluate.spaces import Embedder, Facts, Vectored, Vectors, with_unions
+from loev_jax.evaluate.spaces import (
+    ALL,
+    HEADS,
+    Embedder,
+    Facts,
+    Mix,
+    Vectored,
+    Vectors,
+    with_unions,
+)
 from loev_jax.model import ENCODER
 
 DIRECTORY = "eval"
@@ -38,12 +49,15 @@ class Settings:
     Attributes:
         clips: at most so many of each split; None for all.
         segments: most segments of a clip.
+        mix: further spaces, weighted sums of the others, as `Mix.parse` reads them.
     """
 
     clips: int | None = None
     segments: int = SEGMENTS
+    mix: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "mix", [str(Mix.parse(text)) for text in self.mix])
         for name, flag in (("clips", self.clips), ("segments", self.segments)):
             if flag is not None and flag < 1:
                 raise UserError(f"--{name}={flag}: give a number of at least 1")
@@ -56,7 +70,9 @@ def evaluators(columns: Sequence[str]) -> tuple[dict[str, Evaluator], dict[str, 
         columns: its labels.
     """
     probes = (*PROBES, *own(columns))
-    usual: tuple[Evaluator, ...] = (*probes, Retrieval(), Equivariance())
+    usual: tuple[Evaluator, ...] = (
+        *probes, Retrieval(), Equivariance(), Invariance(), Prediction()
+    )  # fmt: skip
     return {one.name: one for one in usual}, {one.name: one for one in with_mlp(probes)}
 
 
@@ -105,6 +121,14 @@ class Job:
                 "from 50 audio files on"
             ) from error
         self.tasks = choose_tasks(tasks, self._splits["train"].label_names)
+        self._mixes = [Mix.parse(text) for text in settings.mix]
+        known = (*recipe.model.spaces, *([HEADS] if recipe.model.heads else []), ALL)
+        for mix in self._mixes:
+            for name, _ in mix.weights:
+                if name not in known:
+                    raise UserError(
+                        f"--mix={mix}: no space is called {name!r}; there are {', '.join(known)}"
+                    )
         self._random = models.create(recipe.model, recipe.seed)
         self._embedder = Embedder(recipe.views, self._random, settings.segments)
         self._baseline: dict[str, Vectored] | None = None
@@ -143,7 +167,10 @@ class Job:
             return
         tasks = self.missing(step)
         result = self.result(step) or results.blank(
-            step, self._recipe.data.path, dataclasses.asdict(self.settings)
+            step,
+            self._recipe.data.path,
+            dataclasses.asdict(self.settings),
+            self._recipe.model.heads,
         )
         facts, here, random = self._embed(model)
         self._note_counts(result, facts)
@@ -155,6 +182,8 @@ class Job:
             result["seconds"][name] = round(time.monotonic() - began, 1)
         picture = self.directory / f"{step}.png"
         self._attempt(result, "plot", report.plot, result, picture)
+        picture = self.directory / f"{step}_matrices.png"
+        self._attempt(result, "matrices", matrices.plot, result, picture)
         self._attempt(result, "events", report.events, result, self.directory)
         result["seconds"]["total"] = round(time.monotonic() - start, 1)
         results.write(self.path(step), result)
@@ -182,7 +211,11 @@ class Job:
         """Facts, where the checkpoint puts the clips, and where the random-init model does."""
         self.directory.mkdir(exist_ok=True)
         recipe = self._recipe
-        settings = f"{recipe.model}\n{recipe.views}\n{recipe.seed}\n{self.settings}"
+        settings = (
+            f"{recipe.model}\n{recipe.views}\n{recipe.seed}\n"
+            f"{self.settings.clips} clips, {self.settings.segments} segments\n"
+            f"{sweep.VIEWS} views of {sweep.CLIPS}"
+        )
         if self._baseline is None and (kept := baseline.load(self.directory)):
             self._baseline_key, self._baseline = kept
         usable = self._baseline_key.startswith(settings + "\n")
@@ -195,7 +228,11 @@ class Job:
             self._baseline_scores.clear()
         assert self._baseline is not None
         heads = recipe.model.projected
-        return facts, _complete(spaces[0], heads), _complete(self._baseline, heads)
+        return (
+            facts,
+            _complete(spaces[0], heads, self._mixes),
+            _complete(self._baseline, heads, self._mixes),
+        )
 
     def _embed_with(
         self, these: list[models.Model]
@@ -206,8 +243,14 @@ class Job:
             facts[name], found = self._embedder.embed(
                 these, split, number=number, seed=self._recipe.seed, most=self.settings.clips
             )
-            for one, vectors in zip(spaces, found, strict=True):
-                one[name] = vectors
+            swept: list[Vectors] = [{} for _ in these]
+            if name == SPLITS[-1]:
+                known, swept = self._embedder.sweep(
+                    these, split, number=number, seed=self._recipe.seed, most=self.settings.clips
+                )
+                facts[name] = dataclasses.replace(facts[name], swept=known)
+            for one, vectors, views in zip(spaces, found, swept, strict=True):
+                one[name] = dataclasses.replace(vectors, swept=views)
         return facts, spaces
 
     def _score(
@@ -271,15 +314,17 @@ class Job:
                 )
 
 
-def _complete(spaces: Mapping[str, Vectored], heads: Sequence[str]) -> dict[str, Vectored]:
+def _complete(
+    spaces: Mapping[str, Vectored], heads: Sequence[str], mixes: Sequence[Mix]
+) -> dict[str, Vectored]:
     """Adds the spaces made of several to every split, standardised by the train split."""
     train = spaces["train"].tracks
 
     def unions(vectors: Vectors) -> Vectors:
-        return with_unions(train, vectors, heads)
+        return with_unions(train, vectors, heads, mixes)
 
     return {
-        split: Vectored(unions(one.tracks), unions(one.clean), unions(one.moved))
+        split: Vectored(*map(unions, (one.tracks, one.clean, one.moved, one.swept)))
         for split, one in spaces.items()
     }
 

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loev_jax.evaluate import matrices
 from loev_jax.evaluate.equivariance import Equivariance
+from loev_jax.evaluate.invariance import Invariance
+from loev_jax.evaluate.prediction import Prediction
 from loev_jax.evaluate.probes import PROBES
 from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED
 from loev_jax.evaluate.retrieval import Retrieval
@@ -28,7 +31,8 @@ PANELS = ("neighbour_tempo", "neighbour_key", "tempo_r2", "key_weighted", "time_
           "pitch_shift_r2")  # fmt: skip
 """Metrics of the plot, one panel each."""
 
-_BUILT_IN = (*(one.name for one in PROBES), Retrieval.name, Equivariance.name)
+_BUILT_IN = (*(one.name for one in PROBES), Retrieval.name, Equivariance.name, Invariance.name,
+             Prediction.name)  # fmt: skip
 
 _ROWS = {CHECKPOINT: "{}", RANDOM_INIT: "random init, {}", SHUFFLED: "shuffled labels, {}"}
 
@@ -69,7 +73,11 @@ def table(result: Mapping[str, Any]) -> str:
 def summary(result: Mapping[str, Any], run: str) -> str:
     """The table below a line that says what it is of."""
     counts = ", ".join(f"{one['clips']} {split}" for split, one in result["counts"].items())
-    return f"{run}, step {result['step']} ({counts} clips)\n\n{table(result)}"
+    lines = f"{run}, step {result['step']} ({counts} clips)\n\n{table(result)}"
+    if (found := matrices.disentanglement(result)) is not None:
+        on, off = map(number, found)
+        lines += f"\n\nR² of the change in the heads that keep it {on}, in the others {off}"
+    return lines
 
 
 def plot(result: Mapping[str, Any], path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,31 @@ from loev_jax.errors import UserError
 CHECKPOINT, RANDOM_INIT, SHUFFLED = "spaces", "random_init", "shuffled_labels"
 """Sections of a result that hold numbers, by space and metric."""
 
+HEADS = "heads"
+"""The section that says which augmentations each head keeps."""
+
 INTERVALS = "intervals"
 """The section with both ends of the checkpoint's confidence intervals, by space and metric."""
 
 
-def blank(step: int, data: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def blank(
+    step: int, data: str, settings: Mapping[str, Any], heads: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     """A result without a number.
 
     Args:
         step: of the checkpoint.
         data: path of the data set.
         settings: of the job.
+        heads: the augmentations that each variant head keeps.
 
     Returns:
-        `tasks` (done), `left_out` (reasons by task), `failed` (errors by task), `counts` (by
-        split), `seconds` (by task), and a section of numbers for the checkpoint, its intervals and
-        each baseline.
+        `heads`, `tasks` (done), `left_out` (reasons by task), `failed` (errors by task), `counts`
+        (by split), `seconds` (by task), and a section of numbers for the checkpoint, its intervals
+        and each baseline.
     """
-    head = {"step": step, "data": data, "settings": dict(settings), "counts": {}}
+    head: dict[str, Any] = {"step": step, "data": data, "settings": dict(settings), "counts": {}}
+    head[HEADS] = {name: list(kept) for name, kept in heads.items()}
     sections: dict[str, Any] = {name: {} for name in (CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED)}
     return head | {"tasks": [], "left_out": {}, "failed": {}} | sections | {"seconds": {}}
 
@@ -44,7 +51,8 @@ def read(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     try:
         result = json.loads(path.read_text())
-        made_with = {name: result["settings"][name] for name in settings}
+        # Older results have no mix.
+        made_with = {name: ({"mix": []} | result["settings"])[name] for name in settings}
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -7,17 +7,20 @@ hearing its tempo.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from loev_jax.evaluate import figures, labels
 from loev_jax.evaluate.evaluator import too_few
-from loev_jax.evaluate.metrics import key_scores, ranks, tempo_hits
+from loev_jax.evaluate.metrics import KEYS, key_scores, ranks, tempo_hits
 from loev_jax.evaluate.spaces import Facts, Vectored
 
 TOLERANCE = 0.08
 """Within which a neighbour's tempo counts as the query's, relative to the query's."""
+
+TEMPO_TOLERANCE = 0.04
+"""The same for Acc1 and Acc2."""
 
 
 def cosines(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
@@ -75,8 +78,50 @@ ATTRIBUTES = {
 """By metric."""
 
 
+SIDES = ("clean", "moved")
+"""A query, and what it is looked for among: clips as they are, or each stretched and shifted."""
+
+
+def after(test: Facts, name: str, side: str) -> np.ndarray:
+    """The tempo or the key of the clips that have a pair, moved with them by what was applied.
+
+    A shift is rounded to whole semitones: there are no keys between.
+    """
+    attribute = ATTRIBUTES[name]
+    values = attribute.parse(test.labels[attribute.column])[test.paired]
+    if side == "clean":
+        return values
+    if name == "neighbour_tempo":
+        return values * np.exp2(test.differences["time_stretch"])
+    mode = np.where(values >= KEYS // 2, KEYS // 2, 0)
+    tonic = values - mode + np.round(test.differences["pitch_shift"])
+    return mode + np.mod(tonic, KEYS // 2)
+
+
+def _sides(
+    test: Facts, spaces: Mapping[str, np.ndarray], name: str
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]:
+    """For each pair of sides: the values of the queries and of what they find, and their pieces."""
+    pieces = test.pieces[test.paired]
+    for query in SIDES:
+        for gallery in SIDES:
+            wanted, there = after(test, name, query), after(test, name, gallery)
+            known = labels.present(wanted)
+            alike = cosines(spaces[query][known], spaces[gallery][known])
+            of = pieces[known]
+            alike = np.where(of[:, None] == of[None, :], -np.inf, alike)
+            asked = np.flatnonzero(np.isfinite(alike.max(axis=1)))
+            found = alike[asked].argmax(axis=1)
+            yield query, gallery, wanted[known][asked], there[known][found], of[asked]
+
+
 class Retrieval:
-    """The neighbour's tempo and key, and the same clip stretched and shifted: an `Evaluator`."""
+    """The neighbour's tempo and key, and the same clip stretched and shifted: an `Evaluator`.
+
+    `neighbour_tempo` and `neighbour_key` are of whole clips. `neighbour_tempo_QUERY_GALLERY_acc1`,
+    `_acc2` and `neighbour_key_QUERY_GALLERY` are of one segment of each, the query's and the
+    gallery's as they are ("clean") or stretched and shifted ("moved"), their labels with them.
+    """
 
     name = "retrieval"
 
@@ -113,7 +158,7 @@ class Retrieval:
         test, spaces = facts["test"], vectors["test"]
         tracks, clean, moved = spaces.tracks[space], spaces.clean[space], spaces.moved[space]
         if shuffle is not None:
-            tracks, moved = shuffle.permutation(tracks), shuffle.permutation(moved)
+            tracks, clean, moved = (shuffle.permutation(rows) for rows in (tracks, clean, moved))
         lacking = self._lacking(test)
         scores: dict[str, figures.Figure] = {}
         for part, attribute in ATTRIBUTES.items():
@@ -124,9 +169,26 @@ class Retrieval:
             queries, found = neighbours(tracks[there], test.pieces[there])
             shared = attribute.agreement(values[there][queries], values[there][found])
             scores[part] = figures.mean(shared, test.pieces[there][queries])
+            if "same_clip" not in lacking:
+                scores |= self._of_sides(test, {"clean": clean, "moved": moved}, part)
         if "same_clip" not in lacking:
             place = ranks(cosines(clean, moved))
             each = np.arange(len(place))
             scores |= {f"same_clip_r{k}": figures.mean(place <= k, each) for k in (1, 5, 10)}
             scores["same_clip_mrr"] = figures.mean(1.0 / place, each)
+        return scores
+
+    def _of_sides(
+        self, test: Facts, spaces: Mapping[str, np.ndarray], part: str
+    ) -> dict[str, figures.Figure]:
+        """A neighbour's tempo or key, of one segment of each clip, from either side to either."""
+        scores: dict[str, figures.Figure] = {}
+        for query, gallery, wanted, found, pieces in _sides(test, spaces, part):
+            name = f"{part}_{query}_{gallery}"
+            if part == "neighbour_key":
+                scores[name] = figures.mean(_related_key(wanted, found), pieces)
+                continue
+            for metric, octaves in (("acc1", False), ("acc2", True)):
+                hits = tempo_hits(wanted, found, TEMPO_TOLERANCE, octaves)
+                scores[f"{name}_{metric}"] = figures.mean(hits, pieces)
         return scores

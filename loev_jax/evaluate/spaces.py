@@ -21,7 +21,7 @@ from loev_jax.augment.views import FULL_SCALE, Views
 from loev_jax.data import records
 from loev_jax.data.progress import Progress
 from loev_jax.errors import UserError
-from loev_jax.evaluate import clips
+from loev_jax.evaluate import clips, sweep
 from loev_jax.evaluate.features import Standardiser
 from loev_jax.model import Model
 
@@ -46,11 +46,13 @@ class Vectored:
         tracks: by space, the mean over the segments of each clip, [clips, size].
         clean: by space, one segment of each clip that has a pair, [pairs, size].
         moved: by space, the same segment stretched and shifted, [pairs, size].
+        swept: by space, the views of `sweep`, [clips, views, size]; nothing where none are made.
     """
 
     tracks: Vectors
     clean: Vectors
     moved: Vectors
+    swept: Vectors = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,16 +64,20 @@ class Facts:
         pieces: [clips] str.
         labels: by name, [clips].
         differences: `time_stretch` (octaves) and `pitch_shift` (semitones) of each pair, [pairs].
+        paired: whether a clip has a pair, [clips] bool.
         skipped: ids of the clips that are shorter than a segment.
         digest: CRC-32 of the audio, to tell another data set of the same ids.
+        swept: of the views of `sweep`; None where none are made.
     """
 
     ids: np.ndarray
     pieces: np.ndarray
     labels: dict[str, np.ndarray]
     differences: dict[str, np.ndarray]
+    paired: np.ndarray
     skipped: tuple[str, ...]
     digest: int
+    swept: sweep.Sweep | None = None
 
 
 class Embedder:
@@ -97,6 +103,9 @@ class Embedder:
         self._rows = NamedSharding(mesh, PartitionSpec("data"))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self.compiled = jax.jit(self._apply)
+        self._chain = sweep.chain(views)
+        self._sweep = jax.jit(self._apply_swept)
+        self._views_per_device = views_per_device
 
     def embed(
         self,
@@ -148,6 +157,74 @@ class Embedder:
         progress.close()
         return _facts(done, split.label_names, skipped), [
             _join([batch[model] for batch in results]) for model in range(len(models))
+        ]
+
+    def sweep(
+        self,
+        models: Sequence[Model],
+        split: records.Split,
+        *,
+        number: int,
+        seed: int,
+        most: int | None = None,
+    ) -> tuple[sweep.Sweep | None, list[Vectors]]:
+        """Embeds the views of `sweep`, of some clips of a split. Arguments as for `embed`.
+
+        Returns:
+            What is known about the views, and where each model puts them by space, [clips, views,
+            size]; None and nothing where no clip is long enough.
+        """
+        parameters = [jax.device_put(nnx.state(model), self._everywhere) for model in models]
+        chosen = clips.choose(len(split), min(most or sweep.CLIPS, sweep.CLIPS))
+        drawn = sweep.draw(self._views.augmentations, seed, number * _CLIPS + chosen)
+        place = {int(clip): at for at, clip in enumerate(chosen)}
+        views = len(next(iter(drawn.values()))[0])
+        size = max(1, self._views_per_device // views) * len(jax.devices())
+        results: list[list[Vectors]] = []
+        pieces: list[str] = []
+        swept: list[int] = []
+        progress = Progress(f"sweeping {split.name}", len(chosen), "clips")
+        for audio, kept, of in sweep.middles(split, place, self._chain.source_samples, size):
+            rows = [place[clip] for clip in kept]
+            filled = np.resize(rows, size)  # of what only fills the batch nothing is kept
+            given = {name: value[filled] for name, value in drawn.items()}
+            spaces = self._sweep(
+                parameters, *(jax.device_put(one, self._rows) for one in (audio, given))
+            )
+            results.append(
+                [{name: np.asarray(one)[: len(rows)] for name, one in s.items()} for s in spaces]
+            )
+            pieces += of
+            swept += rows
+            progress.update(len(swept))
+        progress.close()
+        if not results:
+            return None, [{} for _ in models]
+        both = {name: drawn[name][swept, : 1 + sweep.VIEWS] for name in clips.DIFFERENCES}
+        alone = sweep.measured(self._views.augmentations).augmentations
+        changed = [
+            np.any([drawn[name][swept, 1 + sweep.VIEWS + at] != 0 for name in own], axis=0)
+            for at, own in enumerate(alone.values())
+        ]
+        known = sweep.Sweep(np.array(pieces), both, tuple(alone), np.stack(changed, axis=1))
+        return known, [
+            {name: np.concatenate([one[model][name] for one in results]) for name in results[0][0]}
+            for model in range(len(models))
+        ]
+
+    def _apply_swept(
+        self, parameters: list[nnx.State], audio: jax.Array, drawn: dict[str, jax.Array]
+    ) -> list[dict[str, jax.Array]]:
+        """Sources [clips, samples] and parameters [clips, views] → by model and space."""
+        clips_, views = next(iter(drawn.values())).shape
+        rows = jnp.repeat(audio.astype(jnp.float32) / FULL_SCALE, views, axis=0)
+        mels = self._chain.apply(rows, {name: value.reshape(-1) for name, value in drawn.items()})
+        return [
+            {
+                name: space.reshape(clips_, views, -1)
+                for name, space in nnx.merge(self._graph, state).spaces(mels).items()
+            }
+            for state in parameters
         ]
 
     def _apply(
@@ -223,13 +300,62 @@ def _facts(done: Sequence[clips.Batch], labels: Sequence[str], skipped: Sequence
         column(records.PIECE),
         {name: column(name) for name in labels},
         differences,
+        np.concatenate([np.array(batch.paired, bool) for batch in done]),
         tuple(skipped),
         done[-1].digest,
     )
 
 
-def with_unions(train: Vectors, spaces: Vectors, heads: Sequence[str]) -> Vectors:
-    """Adds the spaces `HEADS` and `ALL` to `spaces`.
+@dataclasses.dataclass(frozen=True)
+class Mix:
+    """A space in which likeness is a weighted sum of the cosines of several.
+
+    To look for music of the same key at about this tempo, say, one weighs the heads that keep them.
+
+    Attributes:
+        weights: of each space by name, positive.
+    """
+
+    weights: tuple[tuple[str, float], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Mix:
+        """Reads "pitch=2+tempo=1"; a weight may be left out, and is 1 then.
+
+        Raises:
+            UserError: it is not written so.
+        """
+        weights = []
+        for part in text.split("+"):
+            name, _, weight = part.strip().partition("=")
+            try:
+                value = float(weight or 1.0)
+            except ValueError:
+                value = 0.0
+            if not name or not 0 < value < float("inf"):
+                raise UserError(f"--mix={text}: write spaces and weights so: pitch=2+tempo=1")
+            weights.append((name, value))
+        return cls(tuple(weights))
+
+    def __str__(self) -> str:
+        return "+".join(f"{name}={weight:g}" for name, weight in self.weights)
+
+    def of(self, spaces: Vectors) -> np.ndarray:
+        """Unit vectors side by side, each times the root of its weight, [..., sizes].
+
+        Their cosine is the weighted mean of the cosines.
+        """
+        parts = []
+        for name, weight in self.weights:
+            length = np.linalg.norm(spaces[name], axis=-1, keepdims=True)
+            parts.append(spaces[name] / np.maximum(length, 1e-12) * np.sqrt(weight))
+        return np.concatenate(parts, axis=-1).astype(np.float32)
+
+
+def with_unions(
+    train: Vectors, spaces: Vectors, heads: Sequence[str], mixes: Sequence[Mix] = ()
+) -> Vectors:
+    """Adds the spaces `HEADS` and `ALL`, and mixes of any of them, to `spaces`.
 
     `HEADS` is the representation of LooC++ (Xiao et al. 2021, arXiv 2008.05659): the projections
     side by side. They are of unit length already, so each weighs the same in a cosine. The spaces
@@ -238,17 +364,23 @@ def with_unions(train: Vectors, spaces: Vectors, heads: Sequence[str]) -> Vector
 
     Args:
         train: tracks of the train split, by space.
-        spaces: rows to add the spaces to, by space.
+        spaces: rows to add the spaces to, [..., size] by space; to none, none are added.
         heads: the spaces that are projections; with only one there is no `HEADS`.
+        mixes: to add, each called as it is written.
 
     Returns:
-        `spaces`, `HEADS` and `ALL`.
+        `spaces`, `HEADS`, `ALL` and the mixes.
     """
 
     def unit(name: str) -> np.ndarray:
         rows = Standardiser.fit(train[name])(spaces[name])
-        length = np.linalg.norm(rows, axis=1, keepdims=True)
+        length = np.linalg.norm(rows, axis=-1, keepdims=True)
         return (rows / np.maximum(length, 1e-12)).astype(np.float32)
 
-    several = {HEADS: np.concatenate([spaces[head] for head in heads], axis=1)} if heads[1:] else {}
-    return spaces | several | {ALL: np.concatenate([unit(name) for name in train], axis=1)}
+    if not spaces:
+        return {}
+    several = (
+        {HEADS: np.concatenate([spaces[head] for head in heads], axis=-1)} if heads[1:] else {}
+    )
+    every = spaces | several | {ALL: np.concatenate([unit(name) for name in train], axis=-1)}
+    return every | {str(mix): mix.of(every) for mix in mixes}

@@ -28,6 +28,7 @@ def facts(seed=0, clips=CLIPS, labels=("tempo", "key", "metre", "instrument", "c
                 "time_stretch": rng.uniform(-0.3, 0.3, count),
                 "pitch_shift": rng.uniform(-4, 4, count),
             },
+            paired=np.ones(count, bool),
             skipped=(),
             digest=0,
         )

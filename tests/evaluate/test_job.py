@@ -36,11 +36,22 @@ def read(workdir, step):
     return json.loads((workdir / "eval" / f"{step}.json").read_text())
 
 
+SIDES = ("clean", "moved")
+UNLABELLED = {
+    *("same_clip_r1", "same_clip_r5", "same_clip_r10", "same_clip_mrr"),
+    *("time_stretch_r2", "pitch_shift_r2"),
+    *(f"invariance_{name}" for name in ("time_stretch", "pitch_shift", "gain", "filter", "other")),
+    *(f"predicted_{way}_{metric}" for way in ("forth", "back")
+      for metric in ("mrr", "h1", "h5", "h10", "time_stretch_pre", "pitch_shift_pre")),
+}  # fmt: skip
+
+
 def test_every_checkpoint_gets_a_result_once(workdir, capsys):
     assert job.run(workdir, None, job.Settings(), None, watch=False)
     first, second = read(workdir, 1), read(workdir, 2)
     assert first["tasks"] == [
-        *("tempo", "key", "metre", "instrument", "collection", "retrieval", "equivariance")
+        *("tempo", "key", "metre", "instrument", "collection", "retrieval", "equivariance"),
+        *("invariance", "prediction"),
     ]
     assert list(first["spaces"]) == ["encoder", "invariant", "pitch", "tempo", "heads", "all"]
     assert first["random_init"] == second["random_init"]
@@ -51,8 +62,9 @@ def test_every_checkpoint_gets_a_result_once(workdir, capsys):
                 *("tempo_r2", "tempo_acc1", "tempo_acc2", "key_weighted", "key_accuracy"),
                 *("metre_accuracy", "instrument_accuracy", "collection_accuracy"),
                 *("neighbour_tempo", "neighbour_key"),
-                *("same_clip_r1", "same_clip_r5", "same_clip_r10", "same_clip_mrr"),
-                *("time_stretch_r2", "pitch_shift_r2"),
+                *(f"neighbour_key_{a}_{b}" for a in SIDES for b in SIDES),
+                *(f"neighbour_tempo_{a}_{b}_acc{n}" for a in SIDES for b in SIDES for n in (1, 2)),
+                *UNLABELLED,
             }
     for space, metrics in first["spaces"].items():
         for name, value in metrics.items():
@@ -146,10 +158,7 @@ def test_data_without_labels_still_tells_equivariance(workdir, capsys):
     (workdir / "config.json").write_text(json.dumps(config))
     assert job.run(workdir, None, job.Settings(clips=10, segments=1), "last", watch=False)
     result = read(workdir, 2)
-    assert set(result["spaces"]["tempo"]) == {
-        *("same_clip_r1", "same_clip_r5", "same_clip_r10", "same_clip_mrr"),
-        *("time_stretch_r2", "pitch_shift_r2"),
-    }
+    assert set(result["spaces"]["tempo"]) == UNLABELLED
     assert result["left_out"]["tempo"] == ["the data set has no label 'tempo'"]
     assert result["counts"]["train"]["clips"] == 10
     assert "tempo: left out, the data set has no label 'tempo'" in capsys.readouterr().err
@@ -202,6 +211,21 @@ def _until(condition, seconds=300):
         time.sleep(0.05)
 
 
+def test_a_weighted_sum_of_spaces_is_a_space(workdir, capsys):
+    settings = job.Settings(clips=8, mix=("tempo=2 + pitch",))
+    assert job.run(workdir, ("retrieval",), settings, "1", watch=False)
+    result = read(workdir, 1)
+    assert list(result["spaces"])[-1] == "tempo=2+pitch=1"
+    assert "tempo=2+pitch=1" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"1\.json was made with --mix=.*tempo=2\+pitch=1"):
+        job.run(workdir, ("retrieval",), job.Settings(clips=8), "1", watch=False)
+    with pytest.raises(UserError, match=r"--mix=chords=1: no space is called 'chords'; there are"):
+        job.Job(workdir, None, job.Settings(mix=("chords",)))
+    for text in ("", "tempo=-1", "tempo=x", "tempo=inf", "=2"):
+        with pytest.raises(UserError, match="write spaces and weights so: pitch=2"):
+            job.Settings(mix=(text,))
+
+
 def test_results_of_other_settings_stop_the_job(workdir):
     job.run(workdir, ("equivariance",), job.Settings(clips=8), "1", watch=False)
     before = (workdir / "eval" / "1.json").read_bytes()
@@ -214,7 +238,7 @@ def test_a_result_is_whole_or_not_there(tmp_path, monkeypatch):
     path = tmp_path / "3.json"
     monkeypatch.setattr(results.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
     with pytest.raises(OSError, match="killed"):
-        results.write(path, results.blank(3, "d", {}))
+        results.write(path, results.blank(3, "d", {}, {}))
     assert not path.exists()
 
 

@@ -12,7 +12,7 @@ SETTINGS = {"clips": None, "segments": 3}
 
 @pytest.fixture
 def result():
-    blank = results.blank(7, "data", SETTINGS)
+    blank = results.blank(7, "data", SETTINGS, {"tempo": ("time_stretch",)})
     blank["counts"] = {"train": {"clips": 5}, "test": {"clips": 2}}
     blank["spaces"] = {
         "encoder": {"tempo_r2": 0.5, "key_weighted": float("nan")},

@@ -83,3 +83,49 @@ def test_parts_without_labels_or_pairs_are_left_out():
         known["test"], differences={"time_stretch": np.zeros(0), "pitch_shift": np.zeros(0)}
     )
     assert "same_clip_mrr" not in task.score({"test": unpaired}, vectors, "tempo")
+
+
+def test_sides_equal_a_brute_force_reference():
+    """A neighbour by one segment, of clips that were moved or were not, labels moved with them."""
+    known = synthetic.facts(seed=3, clips={"test": 30})
+    paired = np.arange(30) % 5 != 0  # some are too short for a pair
+    test = known["test"]
+    differences = {name: value[paired] for name, value in test.differences.items()}
+    test = dataclasses.replace(test, paired=paired, differences=differences)
+    rng = np.random.default_rng(8)
+    sides = {side: rng.normal(size=(24, 6)) for side in retrieval.SIDES}
+    vectors = {"test": Vectored({"x": rng.normal(size=(30, 6))}, {"x": sides["clean"]},
+                                {"x": sides["moved"]})}  # fmt: skip
+    score = retrieval.Retrieval().score({"test": test}, vectors, "x")
+    clips = np.flatnonzero(paired)
+
+    def label(column, at, side):
+        value = test.labels[column][clips[at]]
+        if side == "clean":
+            return value
+        if column == "tempo":
+            return value * 2 ** differences["time_stretch"][at]
+        return value // 12 * 12 + (value + round(differences["pitch_shift"][at])) % 12
+
+    for query in retrieval.SIDES:
+        for gallery in retrieval.SIDES:
+            hits, octaves, keys = [], [], []
+            for one in range(24):
+                alike = {
+                    other: sides[query][one] @ sides[gallery][other]
+                    / np.linalg.norm(sides[gallery][other])
+                    for other in range(24)
+                    if test.pieces[clips[other]] != test.pieces[clips[one]]
+                }  # fmt: skip
+                found = max(alike, key=alike.get)
+                want, got = label("tempo", one, query), label("tempo", found, gallery)
+                hits.append(abs(got - want) <= 0.04 * want)
+                octaves.append(
+                    any(abs(got - m * want) <= 0.04 * m * want for m in (1, 2, 3, 1 / 2, 1 / 3))
+                )
+                names = (NAMES[label("key", one, query)], NAMES[label("key", found, gallery)])
+                keys.append(mir_eval.key.weighted_score(*names))
+            side = f"{query}_{gallery}"
+            assert score[f"neighbour_tempo_{side}_acc1"] == pytest.approx(np.mean(hits))
+            assert score[f"neighbour_tempo_{side}_acc2"] == pytest.approx(np.mean(octaves))
+            assert score[f"neighbour_key_{side}"] == pytest.approx(np.mean(keys))

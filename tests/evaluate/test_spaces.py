@@ -146,3 +146,17 @@ def test_a_cosine_in_the_space_of_heads_is_the_mean_of_theirs():
     lengths = np.linalg.norm(together, axis=1)
     cosines = together @ together.T / np.outer(lengths, lengths)
     np.testing.assert_allclose(cosines, np.mean([rows[h] @ rows[h].T for h in heads], axis=0))
+
+
+def test_a_cosine_in_a_mix_is_the_weighted_mean_of_cosines():
+    rng = np.random.default_rng(0)
+    rows = {"a": rng.normal(size=(6, 4)), "b": 50.0 * rng.normal(size=(6, 9))}
+    mix = spaces.Mix.parse("a=3+b")
+    mixed = spaces.with_unions(rows, rows, ["a"], [mix])[str(mix)]
+
+    def cosines(of):
+        unit = of / np.linalg.norm(of, axis=1, keepdims=True)
+        return unit @ unit.T
+
+    expected = (3 * cosines(rows["a"]) + cosines(rows["b"])) / 4
+    np.testing.assert_allclose(cosines(mixed.astype(float)), expected, atol=1e-6)
