@@ -415,6 +415,6 @@ def test_every_variable_of_the_manifests_is_explained():
 
 
 def test_the_image_is_made_of_files_that_there_are():
-    for line in (LAUNCH / "gke" / "Dockerfile").read_text().splitlines():
+    for line in (LAUNCH / "gke" / "image.dockerfile").read_text().splitlines():
         if line.startswith("COPY"):
             assert all((entry_point.ROOT / name).exists() for name in line.split()[1:-1])

@@ -1,6 +1,6 @@
 # The project in an image, from the hashed lock, with the TPU's runtime.
 #
-#   docker build -f launch/gke/Dockerfile -t IMAGE . && docker push IMAGE
+#   docker build -f launch/gke/image.dockerfile -t IMAGE . && docker push IMAGE
 FROM python:3.12-slim
 
 RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
