@@ -109,9 +109,8 @@ def train(settings: ConfigDict, workdir: Path) -> int:
         if primary:
             config.save(settings, workdir)
         status = 0
-        if first >= recipe.training.steps:
-            logging.info("%s has its %d steps already", workdir, first)
-        else:
+        # What says so itself is believed; else the last checkpoint is looked at once more.
+        if not (first >= recipe.training.steps and cluster.agreed((workdir / DONE).exists())):
             with Checkpoints(workdir, recipe.training.keep_checkpoints) as checkpoints:
                 state = steps.init(recipe, mesh)
                 if newest := checkpoints.newest(state):
@@ -119,7 +118,10 @@ def train(settings: ConfigDict, workdir: Path) -> int:
                     logging.info("resumed from step %d", first)
                 elif warm is not None:
                     state = _warmed(state, warm, recipe.start.path)
-                status = _loop(recipe, workdir, mesh, state, first, source(first), checkpoints)
+                if first < recipe.training.steps:
+                    status = _loop(recipe, workdir, mesh, state, first, source(first), checkpoints)
+        if first >= recipe.training.steps:
+            logging.info("%s has its %d steps already", workdir, first)
         if status == 0 and primary:
             # Also where a kill came between the last checkpoint and this line.
             (workdir / DONE).write_text(f"{recipe.training.steps}\n")

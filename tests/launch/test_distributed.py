@@ -163,6 +163,25 @@ def test_a_run_goes_on_elsewhere_and_comes_back(corpus, tmp_path, processes, dev
         )
 
 
+@pytest.mark.slow
+def test_processes_agree_on_the_newest_that_is_whole(corpus, tmp_path, alone_of_8):
+    """Only one of two finds its part of the newest checkpoint damaged."""
+    workdir = tmp_path / "run"
+    shutil.copytree(alone_of_8, workdir)
+    cut_back(workdir, 4)
+    statuses, outputs = ended(start(2, of_8(workdir, corpus)))
+    assert statuses == [0, 0], outputs
+    cut_back(workdir, 8)
+    (part,) = (workdir / "checkpoints/8/params").glob("ocdbt.process_0")
+    shutil.rmtree(part)
+    statuses, outputs = ended(start(2, of_8(workdir, corpus)))
+    assert statuses == [0, 0], outputs
+    assert "checkpoints/8: damaged (" in outputs[0]
+    assert all("resumed from step 6" in text for text in outputs)
+    assert (workdir / "checkpoints" / "8.damaged").is_dir()
+    assert [line["step"] for line in metrics(workdir)] == list(range(1, FEW + 1))
+
+
 def wait_for(found, seconds=120):
     deadline = time.monotonic() + seconds
     while not found():

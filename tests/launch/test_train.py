@@ -101,6 +101,28 @@ def test_a_stopped_run_ends_as_one_that_was_not(undisturbed, corpus, tmp_path, n
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(undisturbed[0]))
 
 
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(undisturbed, corpus, tmp_path):
+    """The last two of six: one with a flipped bit, one half deleted."""
+    workdir = tmp_path / "run"
+    shutil.copytree(undisturbed[0], workdir)
+    (workdir / "DONE").unlink()
+    files = (path for path in (workdir / "checkpoints/50/params").rglob("*") if path.is_file())
+    largest = max(files, key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    shutil.rmtree(workdir / "checkpoints/60/rest")
+    result = run(command(workdir, corpus))
+    assert result.returncode == 0, result.stderr
+    assert "checkpoints/60: damaged (" in result.stderr
+    assert "is not what was saved); kept as 50.damaged" in result.stderr
+    assert "resumed from step 40" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert checkpoint.steps(workdir) == list(range(10, STEPS + 1, 10))
+    assert logged_steps(workdir) == list(range(5, STEPS + 1, 5))
+    jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(undisturbed[0]))
+
+
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     undisturbed, corpus, tmp_path
 ):
