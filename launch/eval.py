@@ -20,6 +20,7 @@ _WATCH = flags.DEFINE_bool("watch", False, "Go on until training is done.")
 _STEP = flags.DEFINE_string("step", None, "A step, or `last`; default: all without a result.")
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks by name, separated by commas; default: all.")
 _CLIPS = flags.DEFINE_integer("clips", None, "Use at most so many clips of each split.")
+_DATA = flags.DEFINE_string("data", None, "A data set to evaluate on instead of the run's own.")
 _MIX = flags.DEFINE_multi_string(
     "mix", [], "A further space, a weighted sum of others: pitch=2+tempo=1. May be given again."
 )
@@ -41,6 +42,7 @@ def main() -> None:
         job.Settings(_CLIPS.value, segments, tuple(_MIX.value)),
         _STEP.value,
         _WATCH.value,
+        Path(_DATA.value).expanduser() if _DATA.value else None,
     )
     if not well:
         raise SystemExit(1)

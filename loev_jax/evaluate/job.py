@@ -102,19 +102,34 @@ def say(line: str) -> None:
 class Job:
     """Evaluates the checkpoints of one run; embeds each once, for all tasks."""
 
-    def __init__(self, workdir: Path, tasks: Sequence[str] | None, settings: Settings) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        tasks: Sequence[str] | None,
+        settings: Settings,
+        data: Path | None = None,
+    ) -> None:
         """Opens the data set; reads no record yet.
+
+        Args:
+            workdir: of the run.
+            tasks: by name; None for those done by default.
+            settings: of every result.
+            data: a data set to evaluate on instead of the run's own; its results go to
+                `eval_NAME/`, by the name of its directory.
 
         Raises:
             UserError: `workdir` holds no run, its data set cannot be opened, or a task is unknown.
         """
-        self.workdir, self.directory = workdir, workdir / DIRECTORY
+        self.workdir = workdir
+        self.directory = workdir / (f"{DIRECTORY}_{data.resolve().name}" if data else DIRECTORY)
         self.settings = settings
         self.failed = False
         self.latest: dict[str, Any] | None = None
         self._recipe = recipe = config.load(workdir)
+        self._data = str(data or recipe.data.path)
         try:
-            self._splits = {split: records.open_split(recipe.data.path, split) for split in SPLITS}
+            self._splits = {split: records.open_split(self._data, split) for split in SPLITS}
         except UserError as error:
             raise UserError(
                 f"{error}; evaluation needs the splits {', '.join(SPLITS)}, which a folder has "
@@ -168,7 +183,7 @@ class Job:
         tasks = self.missing(step)
         result = self.result(step) or results.blank(
             step,
-            self._recipe.data.path,
+            self._data,
             dataclasses.asdict(self.settings),
             self._recipe.model.heads,
         )
@@ -330,7 +345,12 @@ def _complete(
 
 
 def run(
-    workdir: Path, tasks: Sequence[str] | None, settings: Settings, step: str | None, watch: bool
+    workdir: Path,
+    tasks: Sequence[str] | None,
+    settings: Settings,
+    step: str | None,
+    watch: bool,
+    data: Path | None = None,
 ) -> bool:
     """Evaluates what `step` and `watch` ask for, and prints the table of the last one.
 
@@ -340,6 +360,7 @@ def run(
         settings: of every result.
         step: a number, "last", or None for every checkpoint without a result.
         watch: go on until the run has written `DONE` and every checkpoint has a result.
+        data: a data set to evaluate on instead of the run's own.
 
     Returns:
         Whether every task of every checkpoint went well.
@@ -350,9 +371,9 @@ def run(
     if watch:
         if step is not None:
             raise UserError(f"--step={step}: --watch evaluates every checkpoint, leave --step out")
-        job = _watch(workdir, tasks, settings)
+        job = _watch(workdir, tasks, settings, data)
     else:
-        job = Job(workdir, tasks, settings)
+        job = Job(workdir, tasks, settings, data)
         present = checkpoint.steps(workdir)
         if not present:
             raise UserError(f"{workdir} has no checkpoint yet: train first, or give --watch")
@@ -362,7 +383,8 @@ def run(
                 job.evaluate(one)
         job.latest = job.latest or job.result(wanted[-1])
     if job.latest is not None:
-        print(report.summary(job.latest, str(workdir)))
+        of = f" on {data}" if data else ""
+        print(report.summary(job.latest, f"{workdir}{of}"))
     return not job.failed
 
 
@@ -375,12 +397,14 @@ def _step(step: str, present: list[int], workdir: Path) -> int:
     return int(step)
 
 
-def _watch(workdir: Path, tasks: Sequence[str] | None, settings: Settings) -> Job:
+def _watch(
+    workdir: Path, tasks: Sequence[str] | None, settings: Settings, data: Path | None
+) -> Job:
     if not (workdir / config.FILE).exists():
         say(f"{workdir}: waiting for training to begin")
     while not (workdir / config.FILE).exists():
         time.sleep(_POLL_SECONDS)
-    job = Job(workdir, tasks, settings)
+    job = Job(workdir, tasks, settings, data)
     while True:
         done = (workdir / DONE).exists()  # read first: what is listed after it is complete
         if todo := job.todo():

@@ -211,6 +211,17 @@ def _until(condition, seconds=300):
         time.sleep(0.05)
 
 
+def test_another_data_set_has_results_of_its_own(workdir, tmp_path, capsys):
+    own = job.Job(workdir, None, job.Settings())
+    other = tiny_music.write(tmp_path / "recordings", labels={})
+    assert job.run(workdir, ("equivariance",), job.Settings(), "1", watch=False, data=other)
+    assert f"{workdir} on {other}, step 1" in capsys.readouterr().out
+    result = json.loads((workdir / "eval_recordings" / "1.json").read_text())
+    assert result["data"] == str(other)
+    assert "time_stretch_r2" in result["spaces"]["tempo"]
+    assert own.todo() == [1, 2]  # nothing was said of its own data
+
+
 def test_a_weighted_sum_of_spaces_is_a_space(workdir, capsys):
     settings = job.Settings(clips=8, mix=("tempo=2 + pitch",))
     assert job.run(workdir, ("retrieval",), settings, "1", watch=False)

@@ -42,7 +42,7 @@ def test_the_last_checkpoint_then_the_rest(workdir):
     ]
     assert "Traceback" not in done.stderr
     assert {path.name for path in (workdir / "eval").iterdir() if "tfevents" not in path.name} == {
-        *("2.json", "2.png", "random_init.npz")
+        *("2.json", "2.png", "2_matrices.png", "random_init.npz")
     }
     (workdir / "DONE").touch()
     rest = run(f"--workdir={workdir}", "--watch")
