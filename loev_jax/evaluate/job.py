@@ -16,10 +16,11 @@ from loev_jax import checkpoint, config
 from loev_jax import model as models
 from loev_jax.data import records
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, matrices, report, results, sweep
+from loev_jax.evaluate import baseline, humming, matrices, report, results, sweep
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.evaluator import SPLITS, Evaluator
 from loev_jax.evaluate.figures import Figure
+from loev_jax.evaluate.humming import HUMS, Humming
 from loev_jax.evaluate.invariance import Invariance
 from loev_jax.evaluate.prediction import Prediction
 from loev_jax.evaluate.probes import PROBES, own, with_mlp
@@ -73,7 +74,8 @@ def evaluators(columns: Sequence[str]) -> tuple[dict[str, Evaluator], dict[str, 
     usual: tuple[Evaluator, ...] = (
         *probes, Retrieval(), Equivariance(), Invariance(), Prediction()
     )  # fmt: skip
-    return {one.name: one for one in usual}, {one.name: one for one in with_mlp(probes)}
+    rest: tuple[Evaluator, ...] = (*with_mlp(probes), Humming())
+    return {one.name: one for one in usual}, {one.name: one for one in rest}
 
 
 def choose_tasks(names: Sequence[str] | None, columns: Sequence[str]) -> dict[str, Evaluator]:
@@ -136,6 +138,8 @@ class Job:
                 "from 50 audio files on"
             ) from error
         self.tasks = choose_tasks(tasks, self._splits["train"].label_names)
+        asked = Humming.name in self.tasks
+        self._hums = humming.of(self._splits["test"], recipe.seed) if asked else None
         self._mixes = [Mix.parse(text) for text in settings.mix]
         known = (*recipe.model.spaces, *([HEADS] if recipe.model.heads else []), ALL)
         for mix in self._mixes:
@@ -266,6 +270,12 @@ class Job:
                 facts[name] = dataclasses.replace(facts[name], swept=known)
             for one, vectors, views in zip(spaces, found, swept, strict=True):
                 one[name] = dataclasses.replace(vectors, swept=views)
+        if self._hums is not None:
+            facts[HUMS], found = self._embedder.embed(
+                these, self._hums, number=len(SPLITS), seed=self._recipe.seed
+            )
+            for one, vectors in zip(spaces, found, strict=True):
+                one[HUMS] = vectors
         return facts, spaces
 
     def _score(

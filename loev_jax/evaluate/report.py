@@ -9,6 +9,7 @@ from typing import Any
 
 from loev_jax.evaluate import matrices
 from loev_jax.evaluate.equivariance import Equivariance
+from loev_jax.evaluate.humming import Humming
 from loev_jax.evaluate.invariance import Invariance
 from loev_jax.evaluate.prediction import Prediction
 from loev_jax.evaluate.probes import PROBES
@@ -32,7 +33,7 @@ PANELS = ("neighbour_tempo", "neighbour_key", "tempo_r2", "key_weighted", "time_
 """Metrics of the plot, one panel each."""
 
 _BUILT_IN = (*(one.name for one in PROBES), Retrieval.name, Equivariance.name, Invariance.name,
-             Prediction.name)  # fmt: skip
+             Prediction.name, Humming.name)  # fmt: skip
 
 _ROWS = {CHECKPOINT: "{}", RANDOM_INIT: "random init, {}", SHUFFLED: "shuffled labels, {}"}
 

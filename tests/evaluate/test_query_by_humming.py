@@ -1,0 +1,68 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import synthetic
+import tiny_music
+
+from loev_jax.data import records
+from loev_jax.evaluate import humming
+from loev_jax.evaluate.humming import Humming
+from loev_jax.evaluate.spaces import Vectored
+
+
+def test_ranks_equal_a_brute_force_reference():
+    rng = np.random.default_rng(0)
+    there = np.array(["a", "b", "a", "c", "d", "d"])
+    wanted = np.array(["a", "d", "c", "b"])
+    similarity = rng.normal(size=(4, 6))
+    expected = []
+    for query, row in zip(wanted, similarity, strict=True):
+        order = there[np.argsort(-row)]
+        expected.append(1 + int(np.flatnonzero(order == query)[0]))
+    # Clips of the right piece behind its first one do not count as ahead of it.
+    assert humming.first_ranks(similarity, wanted, there).tolist() == expected
+    flat = humming.first_ranks(np.zeros((1, 6)), np.array(["a"]), there)
+    assert flat.tolist() == [5]  # a tie counts against it
+
+
+def test_a_hum_finds_its_piece_where_the_space_holds_melodies():
+    known = synthetic.facts(clips={"test": 40})
+    rng = np.random.default_rng(1)
+    melody = {piece: rng.normal(size=8) for piece in np.unique(known["test"].pieces)}
+    tracks = np.stack([melody[piece] for piece in known["test"].pieces])
+    tracks += 0.1 * rng.normal(size=tracks.shape)
+    hums = dataclasses.replace(
+        known["test"], ids=np.array(list(melody)), pieces=np.array(list(melody))
+    )
+    hummed = np.stack(list(melody.values()))
+    facts = known | {humming.HUMS: hums}
+
+    def score(queries, shuffle=None):
+        vectors = {
+            "test": Vectored({"x": tracks}, {}, {}),
+            humming.HUMS: Vectored({"x": queries}, {}, {}),
+        }
+        return Humming().score(facts, vectors, "x", shuffle)
+
+    assert score(hummed)["humming_mrr"] == pytest.approx(1.0)
+    assert score(hummed)["humming_h10"] == 1.0
+    assert score(hummed, np.random.default_rng(0))["humming_mrr"] < 0.5
+
+
+def test_pieces_of_ones_own_have_no_score(tmp_path):
+    split = records.open_split(tiny_music.write(tmp_path / "data"), "test")
+    assert humming.of(split, 0) is None
+    assert "no score to hum" in Humming().left_out(synthetic.facts())[0]
+    assert Humming().score(synthetic.facts(), {}, "x") == {}
+
+
+def test_hums_are_records_of_their_pieces():
+    pieces = ["bach/bwv338", "ryansMammoth/RakesOfWestmeathJig"]
+    hums = humming.Hums([*pieces, pieces[0]], 0)
+    assert len(hums) == 2
+    assert [hum[records.PIECE] for hum in hums] == [
+        "bach/bwv338",
+        "ryansMammoth/RakesOfWestmeathJig",
+    ]
+    assert all(len(hum[records.AUDIO]) == 12 * 16_000 for hum in hums)
