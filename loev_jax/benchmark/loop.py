@@ -127,7 +127,12 @@ def _end(process: subprocess.Popen[bytes], root: Path, name: str) -> None:
 def _start(root: Path, name: str, given: Sequence[str]) -> float:
     """Seconds from the command to the metrics of the first step."""
     begin = time.perf_counter()
-    first = ("--config.training.steps=1", "--config.training.log_every=1")
+    # The look at step 1 comes after the step, and before its line.
+    first = (
+        "--config.training.steps=1",
+        "--config.training.log_every=1",
+        "--config.training.inspect_every=0",
+    )
     process = _train(root, name, given, *first)
     metrics = root / name / FILE
     while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
@@ -146,7 +151,8 @@ def _loop(root: Path, at: int, number: int, given: Sequence[str]) -> float:
     _end(_train(root, name, given, *length), root, name)
     events = EventAccumulator(str(root / name / "train"), size_guidance={"tensors": 0})
     events.Reload()
-    times = [event.wall_time for event in events.Tensors("loss")]
+    # Steps with a look at the views have a line of their own.
+    times = [event.wall_time for event in events.Tensors("loss") if event.step % EVERY == 0]
     return float(np.median(np.diff(times))) / EVERY
 
 

@@ -1,0 +1,74 @@
+"""`launch/query.py` as a user runs it."""
+
+import json
+
+import entry_point
+import numpy as np
+import pytest
+import soundfile
+import tiny_music
+import tiny_run
+
+from loev_jax.data import records
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("query")
+    data = tiny_music.write(directory / "data")
+    tiny_run.write(directory / "run", steps=(1, 2))
+    config = directory / "run" / "config.json"
+    settings = json.loads(config.read_text())
+    settings["data"]["path"] = str(data)
+    config.write_text(json.dumps(settings))
+    return directory
+
+
+def query(run, *arguments):
+    return entry_point.run("launch/query.py", f"--workdir={run / 'run'}", *arguments)
+
+
+@pytest.mark.parametrize("space", ["encoder", "tempo", "all", "pitch=2+tempo=1"])
+def test_a_clip_finds_itself_first(run, tmp_path, space):
+    """At another rate, in stereo, and as a file with a blank in its name."""
+    clip = records.open_split(run / "data", "test")[5]
+    audio = clip["audio"].astype(np.float32) / 32768
+    wave = np.repeat(audio, 2)  # an octave up in rate: 32 kHz
+    soundfile.write(tmp_path / "a song.wav", np.stack([wave, wave], axis=1), 32_000)
+    done = query(run, f"--audio={tmp_path / 'a song.wav'}", f"--space={space}", "--top=3")
+    assert done.returncode == 0, done.stderr
+    header, _, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()
+    ]
+    assert header[:3] == ["cosine", "id", "piece"]
+    assert "tempo" in header
+    assert len(rows) == 3
+    assert rows[0][1:3] == [clip["id"], clip["piece"]]
+    assert float(rows[0][0]) > 0.9
+    cosines = [float(row[0]) for row in rows]
+    assert cosines == sorted(cosines, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--audio={none}"], "--audio={none}: "),
+        (["--audio={short}"], "--audio={short}: 0.1 s are too short, a view of this run is 0.5 s"),
+        (["--audio={song}", "--space=chords"], "--space=chords: no space 'chords'; there are enc"),
+        (["--audio={song}", "--top=0"], "--top=0: give a number of at least 1"),
+        (["--audio={song}", "--split=dev"], "dev"),
+    ],
+    ids=["no file", "too short", "no space", "none", "no split"],
+)
+def test_bad_input_is_one_line(run, tmp_path, arguments, message):
+    places = {name: tmp_path / f"{name}.wav" for name in ("none", "short", "song")}
+    for name, seconds in (("short", 0.1), ("song", 1.0)):
+        noise = np.random.default_rng(0).normal(0, 0.1, int(16_000 * seconds))
+        soundfile.write(places[name], noise, 16_000)
+    done = query(run, *(one.format(**places) for one in arguments))
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message.format(**places) in last
+    assert "Traceback" not in done.stderr
