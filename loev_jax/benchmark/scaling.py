@@ -24,7 +24,11 @@ from loev_jax import compilation, config, fsdp, presets, step, topology
 from loev_jax.benchmark import cycles
 from loev_jax.data.progress import Progress
 
-TOPOLOGIES = ("v5e:2x2", "v5e:4x4", "v5e:16x16")
+TOPOLOGIES = ("v5e:2x2", "v5e:16x16")
+QUICK_TOPOLOGIES = ("v5e:2x2", "v5e:2x4")
+
+RECIPES = ("small", "resnet")
+"""Variants of `configs/loev_tempo_pitch.py`: what two cores train, and what a pod does."""
 
 CLIPS, QUICK_CLIPS = 8, 1
 """Of each chip."""
@@ -33,45 +37,54 @@ HEADS = {"tempo": "time_stretch", "pitch": "pitch_shift"}
 
 
 def run(out: Path, quick: bool) -> dict[str, Any]:
-    """Compiles the step of `configs/loev_tempo_pitch.py:small` for every topology.
+    """Compiles the step of `RECIPES` for every topology.
 
     Args:
         out: an existing directory; nothing is written to it.
-        quick: two small topologies and a compiler in a hurry, whose cycles mean nothing.
+        quick: the small recipe on two small topologies and a compiler in a hurry, whose cycles mean
+            nothing.
 
     Returns:
-        `efficiency`, the cycles among the fewest chips over those among the most; for each topology
-        the million cycles of a chip, and the megabytes that it exchanges.
+        `efficiency` of each recipe, the cycles among the fewest chips over those among the most;
+        and for each recipe and topology the million cycles of a chip, and the megabytes that it
+        exchanges.
 
     Raises:
         UserError: libtpu is not installed, or does not compile.
     """
     del out
     topology.check_compiler()
-    names = TOPOLOGIES[:2] if quick else TOPOLOGIES
-    progress = Progress("TPU compilations", len(names), "programs")
+    names = QUICK_TOPOLOGIES if quick else TOPOLOGIES
+    recipes = RECIPES[:1] if quick else RECIPES
+    progress = Progress("TPU compilations", len(names) * len(recipes), "programs")
     counted: dict[str, dict[str, float]] = {}
-    for number, name in enumerate(names):
-        progress.update(number)
-        counted[name] = topology.apart(__name__, [name, quick], f"scaling: {name}")
+    for variant in recipes:
+        for name in names:
+            progress.update(len(counted))
+            what = f"{variant}, {name}"
+            counted[what] = topology.apart(__name__, [variant, name, quick], f"scaling: {what}")
     progress.close()
-    few, many = (counted[name]["million cycles"] for name in (names[0], names[-1]))
+    few, many = names
     return {
-        "efficiency": few / many,
-        "from": names[0],
-        "to": names[-1],
+        "efficiency": {
+            variant: counted[f"{variant}, {few}"]["million cycles"]
+            / counted[f"{variant}, {many}"]["million cycles"]
+            for variant in recipes
+        },
+        "from": few,
+        "to": many,
         "clips a chip": QUICK_CLIPS if quick else CLIPS,
         "libtpu": importlib.metadata.version("libtpu"),
         "chip": counted,
     }
 
 
-def _count(request: tuple[str, bool]) -> dict[str, float]:
-    """Compiles the step for a topology: what one chip does, and the seconds that it took."""
-    name, quick = request
+def _count(request: tuple[str, str, bool]) -> dict[str, float]:
+    """Compiles a step for a topology: what one chip does, and the seconds that it took."""
+    variant, name, quick = request
     start = time.monotonic()
     mesh = fsdp.make_mesh(topology.devices(name))
-    settings = presets.recipe("small", HEADS)
+    settings = presets.recipe(variant, HEADS)
     clips = settings.training.clips = mesh.size * (QUICK_CLIPS if quick else CLIPS)
     recipe = config.read(settings)
     batch = {

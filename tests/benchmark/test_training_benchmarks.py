@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loev_jax.benchmark import encoders, losses, peers, step
+from loev_jax.benchmark import encoders, loop, losses, peers, scaling, step
 
 
 def test_losses_are_timed_and_weighed_beside_what_is_installed(tmp_path):
@@ -53,3 +53,25 @@ def test_encoders_are_timed_beside_what_is_installed(tmp_path):
         result["milliseconds"]
     )
     assert (encoders.PEER in result["left_out"]) != (encoders.PEER in result["peak_megabytes"])
+
+
+@pytest.mark.slow
+def test_the_loop_is_timed_beside_bare_steps(tmp_path):
+    result = loop.run(tmp_path, quick=True)
+    times = result["step_milliseconds"]
+    assert min(*times.values(), *result["start_seconds"].values()) > 0
+    # It is the step that is timed, not the time between lines that are written at once.
+    assert result["loop_over_bare"] == pytest.approx(times["in the loop"] / times["bare"])
+    assert result["loop_over_bare"] > 0.5
+    saved = result["save_milliseconds"] / (result["checkpoint_every"] * times["bare"])
+    assert result["save_share"] == pytest.approx(saved)
+
+
+@pytest.mark.tpu
+def test_cycles_are_counted_for_more_and_more_chips(tmp_path):
+    result = scaling.run(tmp_path, quick=True)
+    few, many = (
+        result["chip"][f"small, {name}"]["million cycles"] for name in scaling.QUICK_TOPOLOGIES
+    )
+    assert result["efficiency"] == {"small": pytest.approx(few / many)}
+    assert 0.1 < result["efficiency"]["small"] < 10
