@@ -142,7 +142,7 @@ def cut_back(workdir, last):
     [
         pytest.param(1, 2, marks=pytest.mark.slow),
         pytest.param(1, 4, marks=pytest.mark.slow),
-        (1, 8),
+        pytest.param(1, 8, marks=pytest.mark.slow),
         (2, 1),
     ],
 )
