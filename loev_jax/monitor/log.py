@@ -68,7 +68,8 @@ class Log:
 
     def _show(self, step: int, seen: Inspection) -> None:
         """Pictures of views and similarities, and the views as sound."""
-        shown = np.asarray(seen.views[:_PICTURED])
+        # Brought here whole: other processes take no part in cutting it.
+        shown = np.asarray(seen.views)[:_PICTURED]
         images = {"views": pictures.of_views(shown)}
         for head, cosines in seen.similarities.items():
             images[f"similarities/{head}"] = pictures.of_similarities(np.asarray(cosines))[None]

@@ -38,31 +38,32 @@ def serve(port: int) -> None:
 
 
 class Profiler:
-    """Traces this process's devices when a file asks for it."""
+    """Traces the devices of process 0 when a file asks for it."""
 
     def __init__(self, workdir: Path) -> None:
         """Looks for the request in `workdir`."""
         self._request = workdir / REQUEST
         self._directory = workdir / DIRECTORY
+        self._elsewhere = jax.process_index() != 0
         self._looked = -_EVERY_SECONDS
         self._last: int | None = None  # step after which a trace under way ends
 
     def before(self, step: int) -> None:
         """To be called before a step is started."""
-        if self._last is not None or time.monotonic() - self._looked < _EVERY_SECONDS:
+        if self._elsewhere or self._last is not None:
+            return
+        if time.monotonic() - self._looked < _EVERY_SECONDS:
             return
         self._looked = time.monotonic()
-        if self._request.exists():
-            number = self._number()
+        try:
+            text = self._request.read_text().strip()
             self._request.unlink()
-            jax.profiler.start_trace(str(self._directory))
-            self._last = step + number - 1
-            logging.info("profile: tracing steps %d to %d", step, self._last)
-
-    def _number(self) -> int:
-        """Steps to trace: what the file says, or some."""
-        text = self._request.read_text().strip()
-        return max(1, int(text)) if text.isdecimal() else STEPS
+        except FileNotFoundError:
+            return
+        number = max(1, int(text)) if text.isdecimal() else STEPS
+        jax.profiler.start_trace(str(self._directory))
+        self._last = step + number - 1
+        logging.info("profile: tracing steps %d to %d", step, self._last)
 
     def after(self, step: int, result: object) -> None:
         """To be called after a step was started; where it is the last, waits for its result."""

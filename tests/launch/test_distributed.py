@@ -79,6 +79,7 @@ def short(workdir, corpus):
         corpus,
         f"--config.training.steps={FEW}",
         "--config.training.log_every=1",
+        "--config.training.inspect_every=5",
         "--config.optimizer.name=sgd",
         "--config.optimizer.learning_rate=0.05",
         "--config.optimizer.warmup_steps=1",
