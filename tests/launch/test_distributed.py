@@ -210,9 +210,11 @@ def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(corpus, tmp_pat
     died = time.monotonic()
     (status, _), (output, _) = ended(processes)
     assert time.monotonic() - died < 60
-    assert status == 1, output
-    assert re.search(r"^error: .* one of them has probably died", output, re.MULTILINE), output
-    assert "Fatal" not in output
+    # Whichever notices first says so: the step that fails, or, after a silence, JAX's own watch,
+    # which aborts in the middle of whatever the process does.
+    assert status in (1, -signal.SIGABRT), output
+    assert re.search(r"one of them has probably died|another task died", output), output
+    assert "Fatal Python error" not in output
     statuses, outputs = ended(start(2, command(workdir, corpus)))
     assert statuses == [0, 0], outputs
     assert "resumed from step" in outputs[0]
