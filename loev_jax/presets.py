@@ -58,7 +58,7 @@ def recipe(variant: str, heads: Mapping[str, str], *, branched: bool = False) ->
 
 def _shrink(settings: ConfigDict) -> None:
     """Fits a config to two CPU cores and a quarter of an hour."""
-    settings.frontend.update(n_fft=1024, window=704, hop=320, bands=96, fmin=30.0, fmax=6000.0)
+    settings.frontend.update(n_fft=2048, window=1408, hop=320, bands=128, fmin=30.0, fmax=6000.0)
     settings.augment.time_stretch.update(low=-0.32, high=0.32)  # rates 0.8 to 1.25
     settings.augment.pitch_shift.update(step=1.0)
     settings.augment.filter.update(probability=0.5)

@@ -31,7 +31,7 @@ SPEC = ModelSpec(
         rhythm_bands=4,
         compute_dtype="float32",
     ),
-    projection=Projection(hidden=8, outputs=6),
+    projection=Projection(hidden=16, outputs=6),
 )
 BRANCHED = dataclasses.replace(SPEC, branched=True)
 
@@ -44,9 +44,10 @@ def log_mels():
 def test_every_space_has_its_name_and_size(spec):
     spaces = models.create(spec, 0).spaces(log_mels())
     branches = 3 if spec.branched else 1
-    expected = {"encoder": 24 * branches}
+    features = spec.encoder.features
+    expected = {"encoder": features * branches}
     if spec.branched:
-        expected |= {f"encoder/{head}": 24 for head in ("invariant", "tempo", "pitch")}
+        expected |= {f"encoder/{head}": features for head in ("invariant", "tempo", "pitch")}
     expected |= {"invariant": 6, "tempo": 6, "pitch": 6}
     assert {name: space.shape for name, space in spaces.items()} == {
         name: (4, size) for name, size in expected.items()

@@ -1,10 +1,10 @@
-"""The `cnn` encoder: 1-D convolutions over time, with the modulation of channels pooled."""
+"""The `cnn` encoder: 1-D convolutions over time, pooled at every level, and their modulation."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,8 @@ class Cnn:
         strides: of each layer, in frames.
         dilations: of each layer's kernel, in frames.
         branch_layers: how many of the last layers LOEV++ has once per head.
+        pool_shared: whether the mean and deviation of the layers before those are pooled too; the
+            heads' contrasts wear timbre down from layer to layer.
         input_mean: subtracted from the log-mel.
         input_deviation: divides it then.
         rhythm_channels: channels whose modulation in time is pooled; 0 pools none.
@@ -42,6 +44,7 @@ class Cnn:
     strides: tuple[int, ...] = (2, 1, 1, 1, 1)
     dilations: tuple[int, ...] = (1, 1, 2, 1, 2)
     branch_layers: int = 2
+    pool_shared: bool = True
     input_mean: float = 2.5
     input_deviation: float = 1.5
     rhythm_channels: int = 32
@@ -76,8 +79,10 @@ class Cnn:
 
     @property
     def features(self) -> int:
-        """Size of the pooled representation: mean, deviation, and modulation where pooled."""
-        return 2 * self.channels[-1] + self.rhythm_channels * self.rhythm_bands
+        """Size of the pooled representation: means, deviations, and modulation where pooled."""
+        shared = self.channels[: len(self.channels) - self.branch_layers]
+        pooled = (*(shared if self.pool_shared else ()), self.channels[-1])
+        return 2 * sum(pooled) + self.rhythm_channels * self.rhythm_bands
 
 
 def modulation(frames: jax.Array, frequencies: np.ndarray) -> jax.Array:
@@ -102,6 +107,25 @@ def modulation(frames: jax.Array, frequencies: np.ndarray) -> jax.Array:
     parts = jnp.einsum("pkt,btc->pbkc", waves, centred, precision=jax.lax.Precision.HIGHEST)
     # The small constant keeps the gradient finite where nothing is modulated.
     return jnp.sqrt(jnp.sum(jnp.square(parts), axis=0) + 1e-6)
+
+
+def moments(frames: jax.Array) -> jax.Array:
+    """Mean and deviation of each channel over time: [batch, frames, n] → [batch, 2 n] f32."""
+    x = frames.astype(jnp.float32)
+    # The small constant keeps the gradient finite where a channel is constant.
+    return jnp.concatenate([jnp.mean(x, axis=1), jnp.sqrt(jnp.var(x, axis=1) + 1e-5)], axis=-1)
+
+
+class Shared(NamedTuple):
+    """What the branches are given.
+
+    Attributes:
+        frames: of the last shared layer, [batch, frames', channels].
+        moments: of each of them that is pooled, [batch, 2 channels] f32, the first layer first.
+    """
+
+    frames: jax.Array
+    moments: tuple[jax.Array, ...]
 
 
 class ConvNorm(nnx.Module):
@@ -149,20 +173,24 @@ class CnnStem(nnx.Module):
         self.spec = spec
         self.layers = _layers(spec, range(len(spec.channels) - spec.branch_layers), bands, rngs)
 
-    def __call__(self, log_mel: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """[batch, frames, bands] → [batch, frames', channels]; nothing is random."""
+    def __call__(self, log_mel: jax.Array, keys: jax.Array | None = None) -> Shared:
+        """[batch, frames, bands] → what the branches are given; nothing is random."""
         del keys
         x = (log_mel - self.spec.input_mean) / self.spec.input_deviation
+        pooled: list[jax.Array] = []
         for layer in self.layers:
             x = layer(x)
-        return x
+            if self.spec.pool_shared:
+                pooled.append(moments(x))
+        return Shared(x, tuple(pooled))
 
 
 class CnnBranch(nnx.Module):
-    """The last layers, and what is pooled of them.
+    """The last layers, and what is pooled of all.
 
     The mean and the deviation of each channel forget when things happen; the modulation of some
-    projected channels keeps the rhythm.
+    projected channels keeps the rhythm. Those of shared layers lie beside those of the last (Lee
+    and Nam 2017, arXiv 1703.01793): what no head asks for is still there.
     """
 
     def __init__(self, spec: Cnn, bands: int, frame_rate: float, *, rngs: nnx.Rngs) -> None:
@@ -180,20 +208,18 @@ class CnnBranch(nnx.Module):
             channels = spec.channels[-1]
             self.rhythm = nnx.Linear(channels, spec.rhythm_channels, use_bias=False, rngs=rngs)
 
-    def frames(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    def frames(self, shared: Shared, keys: jax.Array | None = None) -> jax.Array:
         """What the stem gives → [batch, frames', channels]; nothing is random."""
         del keys
+        x = shared.frames
         for layer in self.layers:
             x = layer(x)
         return x
 
-    def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, shared: Shared, keys: jax.Array | None = None) -> jax.Array:
         """What the stem gives → [batch, features] f32."""
-        x = self.frames(x, keys).astype(jnp.float32)
-        mean = jnp.mean(x, axis=1)
-        # The small constant keeps the gradient finite where a channel is constant.
-        deviation = jnp.sqrt(jnp.var(x, axis=1) + 1e-5)
-        pooled = [mean, deviation]
+        x = self.frames(shared, keys).astype(jnp.float32)
+        pooled = [*shared.moments, moments(x)]
         if self.spec.rhythm_channels:
             rhythm = modulation(self.rhythm(x), np.asarray(self.cycles))
             pooled.append(rhythm.reshape(x.shape[0], rhythm.shape[1] * rhythm.shape[2]))

@@ -102,3 +102,22 @@ def test_the_gradient_is_finite_for_a_constant_input():
 def test_bad_settings_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         encoder(dataclasses.replace(SPEC, **fields))
+
+
+def test_the_moments_of_every_shared_layer_are_pooled():
+    """Those of a layer are the mean and the deviation of its channels over time."""
+    spec = dataclasses.replace(
+        SPEC, channels=(16, 24, 16), kernels=(3, 3, 3), strides=(2, 1, 1), dilations=(1, 1, 1),
+        branch_layers=1,
+    )  # fmt: skip
+    model = encoder(spec)
+    assert spec.features == 2 * (16 + 24 + 16) + 24
+    x = (np.asarray(log_mels()) - spec.input_mean) / spec.input_deviation
+    expected = []
+    for layer in (*model.stem.layers, *model.branch.layers):
+        x = np.asarray(layer(jnp.asarray(x)))
+        expected += [x.mean(axis=1), x.std(axis=1)]
+    pooled = model(log_mels())
+    np.testing.assert_allclose(pooled[:, : 2 * 56], np.concatenate(expected, axis=1), atol=4e-3)
+    plain = dataclasses.replace(spec, pool_shared=False)
+    np.testing.assert_allclose(encoder(plain)(log_mels()), pooled[:, 2 * 40 :], atol=1e-6)
