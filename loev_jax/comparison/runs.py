@@ -17,10 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from loev_jax.comparison.plan import VARIANT, Plan, config_path
+from loev_jax.data import records
 from loev_jax.errors import UserError
+from loev_jax.evaluate.crossmodal import ByScore, ByWords
+from loev_jax.evaluate.humming import Humming
+from loev_jax.evaluate.job import evaluators
 from loev_jax.evaluate.results import CHECKPOINT, RANDOM_INIT
 
 FILE = "results.json"
+DEARER = (Humming.name, ByScore.name, ByWords.name)
+"""Tasks that are made for a comparison beside the default ones."""
+
 _SECTIONS = (CHECKPOINT, RANDOM_INIT)
 
 
@@ -101,7 +108,9 @@ def run(root: Path, plan: Plan, name: str, seed: int, workdirs: Path) -> dict[st
         f"--config.training.steps={last}",
     )
     trained = time.monotonic()
-    _call(root / "launch" / "eval.py", f"--workdir={workdir}", "--step=last")
+    columns = records.open_split(plan.data, "test").label_names
+    tasks = ",".join((*evaluators(columns)[0], *DEARER))
+    _call(root / "launch" / "eval.py", f"--workdir={workdir}", "--step=last", f"--tasks={tasks}")
     result = json.loads((workdir / "eval" / f"{last}.json").read_text(encoding="utf-8"))
     seconds = {"training": round(trained - start), "evaluation": round(time.monotonic() - trained)}
     sections: Mapping[str, Any] = {name: _rounded(result[name]) for name in _SECTIONS}

@@ -16,7 +16,8 @@ from loev_jax import checkpoint, config
 from loev_jax import model as models
 from loev_jax.data import records
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, humming, matrices, report, results, sweep
+from loev_jax.evaluate import baseline, crossmodal, humming, matrices, report, results, sweep
+from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.evaluator import SPLITS, Evaluator
 from loev_jax.evaluate.figures import Figure
@@ -74,7 +75,7 @@ def evaluators(columns: Sequence[str]) -> tuple[dict[str, Evaluator], dict[str, 
     usual: tuple[Evaluator, ...] = (
         *probes, Retrieval(), Equivariance(), Invariance(), Prediction()
     )  # fmt: skip
-    rest: tuple[Evaluator, ...] = (*with_mlp(probes), Humming())
+    rest: tuple[Evaluator, ...] = (*with_mlp(probes), Humming(), ByScore(), ByWords())
     return {one.name: one for one in usual}, {one.name: one for one in rest}
 
 
@@ -154,6 +155,7 @@ class Job:
         self._baseline_key = ""
         self._baseline_scores: dict[str, dict[str, Mapping[str, Figure]]] = {}
         self._given_up: set[int] = set()
+        self._known_rolls: dict[int, np.ndarray | None] = {}
 
     def path(self, step: int) -> Path:
         """Where the result of a checkpoint is written."""
@@ -270,6 +272,8 @@ class Job:
                 facts[name] = dataclasses.replace(facts[name], swept=known)
             for one, vectors, views in zip(spaces, found, swept, strict=True):
                 one[name] = dataclasses.replace(vectors, swept=views)
+            if ByScore.name in self.tasks:
+                facts[name] = dataclasses.replace(facts[name], rolls=self._rolls(facts[name]))
         if self._hums is not None:
             facts[HUMS], found = self._embedder.embed(
                 these, self._hums, number=len(SPLITS), seed=self._recipe.seed
@@ -277,6 +281,13 @@ class Job:
             for one, vectors in zip(spaces, found, strict=True):
                 one[HUMS] = vectors
         return facts, spaces
+
+    def _rolls(self, facts: Facts) -> np.ndarray | None:
+        """Of the clips' scores, which are read once for all checkpoints."""
+        key = facts.digest
+        if key not in self._known_rolls:
+            self._known_rolls[key] = crossmodal.rolls(facts)
+        return self._known_rolls[key]
 
     def _score(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loev_jax.evaluate import matrices
+from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.humming import Humming
 from loev_jax.evaluate.invariance import Invariance
@@ -28,12 +29,23 @@ COLUMNS = {
 }
 """Columns of the table, by metric."""
 
+ASKED = {
+    "humming_mrr": "humming, MRR",
+    "score_to_audio_mrr": "score to audio, MRR",
+    "score_from_audio_mrr": "audio to score, MRR",
+    "text_to_audio_mrr": "words to audio, MRR",
+    "text_from_audio_mrr": "audio to words, MRR",
+    "text_tempo": "first ten for a tempo in words",
+    "text_key": "first ten for a key in words",
+}
+"""Further columns, where these tasks were asked for."""
+
 PANELS = ("neighbour_tempo", "neighbour_key", "tempo_r2", "key_weighted", "time_stretch_r2",
           "pitch_shift_r2")  # fmt: skip
 """Metrics of the plot, one panel each."""
 
 _BUILT_IN = (*(one.name for one in PROBES), Retrieval.name, Equivariance.name, Invariance.name,
-             Prediction.name, Humming.name)  # fmt: skip
+             Prediction.name, Humming.name, ByScore.name, ByWords.name)  # fmt: skip
 
 _ROWS = {CHECKPOINT: "{}", RANDOM_INIT: "random init, {}", SHUFFLED: "shuffled labels, {}"}
 
@@ -55,7 +67,9 @@ def _further(result: Mapping[str, Any]) -> list[str]:
 
 def table(result: Mapping[str, Any]) -> str:
     """The result of one checkpoint as a Markdown table: its spaces, then the baselines."""
-    columns = COLUMNS | {name: name.replace("_", " ") for name in _further(result)}
+    there = {name for metrics in result[CHECKPOINT].values() for name in metrics}
+    asked = {name: title for name, title in ASKED.items() if name in there}
+    columns = COLUMNS | asked | {name: name.replace("_", " ") for name in _further(result)}
     rows = [["space", *columns.values()]]
     for section, label in _ROWS.items():
         rows += [

@@ -90,6 +90,7 @@ class Facts:
         skipped: ids of the clips that are shorter than a segment.
         digest: CRC-32 of the audio, to tell another data set of the same ids.
         swept: of the views of `sweep`; None where none are made.
+        rolls: what is kept of each clip's score, [clips, size]; None where none is needed or known.
     """
 
     ids: np.ndarray
@@ -100,6 +101,7 @@ class Facts:
     skipped: tuple[str, ...]
     digest: int
     swept: sweep.Sweep | None = None
+    rolls: np.ndarray | None = None
 
 
 class Embedder:
