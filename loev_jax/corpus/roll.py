@@ -20,6 +20,7 @@ RATE = 25
 PITCHES = 128
 _CYCLES = np.geomspace(0.5, 8.0, 48) / RATE  # of a frame; the last is 8 a second
 _COARSE = _CYCLES[::2]
+_WINDOW = 5 * RATE  # frames whose modulation is taken at once
 _BATCH = 64
 
 
@@ -64,7 +65,7 @@ def read_midi(path: pathlib.Path) -> Notes:
     import symusic
 
     try:
-        midi = symusic.Score(path).to("second")
+        midi = symusic.Score.from_midi(path.read_bytes()).to("second")
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"--score={path}: not a MIDI file that can be read ({error})") from error
     found = [
@@ -113,8 +114,14 @@ def _pool(sounding: jax.Array, onsets: jax.Array) -> jax.Array:
         total = jnp.sum(amounts, axis=1)
         return jnp.sqrt(total / jnp.maximum(jnp.sum(total, axis=1, keepdims=True), 1e-6))
 
-    beats = modulation(jnp.sum(onsets, axis=2, keepdims=True), _CYCLES)
-    turns = modulation(classes, _COARSE)
+    def rhythm(curves: jax.Array, cycles: np.ndarray) -> jax.Array:
+        # Over the whole roll the peaks would be narrower than the frequencies are apart.
+        windows = curves.reshape(-1, _WINDOW, curves.shape[2])
+        each = modulation(windows, cycles)
+        return jnp.mean(each.reshape(len(curves), -1, *each.shape[1:]), axis=1)
+
+    beats = rhythm(jnp.sum(onsets, axis=2, keepdims=True), _CYCLES)
+    turns = rhythm(classes, _COARSE)
     parts = (share(sounding), share(classes), jnp.log1p(10 * beats), jnp.log1p(10 * turns))
     return jnp.concatenate([part.reshape(len(sounding), -1) for part in parts], axis=1)
 
@@ -123,7 +130,8 @@ def describe(rolls: list[Notes]) -> np.ndarray:
     """What is kept of piano rolls: how much each pitch and pitch class sounds, and the rhythm.
 
     The rhythm is the modulation in time of all onsets (48 frequencies from 0.5 to 8 Hz) and of each
-    pitch class (24 of them): a tempo moves it along the frequencies, as in the `cnn` encoder.
+    pitch class (24 of them), over windows of 5 s: a tempo moves it along the frequencies, as in the
+    `cnn` encoder.
 
     Returns:
         [rolls, 476] f32.

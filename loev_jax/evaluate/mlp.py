@@ -162,8 +162,9 @@ def _train(
             training, best, kept = carry
             training, _ = jax.lax.scan(learn, training, order)
             score = _score(training[0], validation, validation_targets, kind)
-            kept = jax.tree.map(lambda a, b: jnp.where(score > best, a, b), training[0], kept)
-            return (training, jnp.maximum(score, best), kept), None
+            better = score > best  # which a NaN is not
+            kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), training[0], kept)
+            return (training, jnp.where(better, score, best), kept), None
 
         weights = begin(key)
         start = ((weights, optimiser.init(weights)), jnp.array(-jnp.inf), weights)

@@ -1,7 +1,8 @@
-"""Music like a recording: the clips of a data set that a space of a run finds nearest to it."""
+"""Music like a recording, a score or some words: the clips that a space of a run finds nearest."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,17 @@ from typing import Any
 import numpy as np
 
 from loev_jax import checkpoint, config
+from loev_jax.corpus import roll
 from loev_jax.data import audio, records
 from loev_jax.errors import UserError
-from loev_jax.evaluate.job import SEGMENTS
+from loev_jax.evaluate import captions
+from loev_jax.evaluate.crossmodal import Wording, rolls, told
+from loev_jax.evaluate.evaluator import SPLITS
+from loev_jax.evaluate.features import Parts
+from loev_jax.evaluate.job import SEGMENTS, say
 from loev_jax.evaluate.retrieval import cosines
-from loev_jax.evaluate.spaces import Embedder, Mix, Vectors, with_unions
+from loev_jax.evaluate.spaces import Embedder, Facts, Mix, Source, Vectors, with_unions
+from loev_jax.evaluate.towers import match
 
 
 class Recording:
@@ -34,6 +41,15 @@ class Recording:
         except (OSError, audio.AudioError, ValueError) as error:
             raise UserError(f"--audio={path}: {error}") from error
 
+    def check(self, shortest: float) -> None:
+        """Raises UserError if it is shorter than `shortest` seconds."""
+        seconds = len(self._audio) / audio.SAMPLE_RATE
+        if seconds < shortest:
+            raise UserError(
+                f"--audio={self.path}: {seconds:.1f} s are too short, a view of this run is "
+                f"{shortest:.1f} s"
+            )
+
     def __len__(self) -> int:
         return 1
 
@@ -41,14 +57,61 @@ class Recording:
         return {records.AUDIO: self._audio, records.ID: str(self.path), records.PIECE: ""}
 
 
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """What is looked for in plain words, such as "fast fiddle tune in D minor"."""
+
+    text: str
+
+    def pairs(self, train: Facts, validation: Facts) -> Parts:
+        """Captions of the clips that an adapter learns from, and the words asked for.
+
+        Raises:
+            UserError: the clips have no label that captions speak of, or no word is known.
+        """
+        if not (told(train).any() and told(validation).any()):
+            raise UserError("--text: the run's data set has no clip with a tempo or a key")
+        wording = Wording.draw(captions.known(train.labels), captions.known(validation.labels))
+        if unknown := wording.vocabulary.check(self.text):
+            say(f"no caption has {', '.join(map(repr, unknown))}: passed over")
+        return Parts(wording.train, wording.validation, wording.vocabulary.count([self.text]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A piece as notes, such as `roll.read_midi` reads."""
+
+    notes: roll.Notes
+
+    def pairs(self, train: Facts, validation: Facts) -> Parts:
+        """Scores of the clips that an adapter learns from, and the one asked for.
+
+        Raises:
+            UserError: the clips have no scores.
+        """
+        learned, validated = rolls(train), rolls(validation)
+        if learned is None or validated is None:
+            raise UserError("--score: only a run on the built-in corpus knows scores to learn from")
+        return Parts(learned[None], validated, roll.describe([self.notes]))
+
+
 def search(
-    workdir: Path, recording: Recording, *, space: str, data: Path | None, split: str, top: int
+    workdir: Path,
+    asked: Recording | Words | Score,
+    *,
+    space: str,
+    data: Path | None,
+    split: str,
+    top: int,
 ) -> str:
-    """Embeds a recording and a split with the last checkpoint of a run, and lists what is nearest.
+    """Embeds a split with the last checkpoint of a run, and lists what is nearest to something.
+
+    A recording is compared in the space itself. For words and scores an adapter is trained first,
+    in seconds, on the run's own train split.
 
     Args:
         workdir: of the run.
-        recording: to look for.
+        asked: what to look for.
         space: of the model, or a weighted sum of some, as `Mix.parse` reads them.
         data: the data set to look in; the run's own if None.
         split: of it.
@@ -58,7 +121,8 @@ def search(
         A Markdown table: cosine, id, piece and labels, nearest first.
 
     Raises:
-        UserError: there is no checkpoint or no such space, or the recording is too short.
+        UserError: there is no checkpoint or no such space, the recording is too short, or the run's
+            data set has not what an adapter learns from.
     """
     if top < 1:
         raise UserError(f"--top={top}: give a number of at least 1")
@@ -70,25 +134,38 @@ def search(
     heads = recipe.model.projected
     model = checkpoint.restore_model(workdir, present[-1], recipe)
     embedder = Embedder(recipe.views, model, SEGMENTS)
-    shortest = embedder.layout.segment / recipe.views.frontend.sample_rate
-    seconds = len(recording[0][records.AUDIO]) / audio.SAMPLE_RATE
-    if seconds < shortest:
-        raise UserError(
-            f"--audio={recording.path}: {seconds:.1f} s are too short, a view of this run is "
-            f"{shortest:.1f} s"
-        )
+    if isinstance(asked, Recording):
+        asked.check(embedder.layout.segment / recipe.views.frontend.sample_rate)
+
+    def embed(source: Source, number: int) -> tuple[Facts, Vectors]:
+        facts, (found,) = embedder.embed([model], source, number=number, seed=recipe.seed)
+        return facts, found.tracks
+
     gallery = records.open_split(str(data or recipe.data.path), split)
-    facts, (there,) = embedder.embed([model], gallery, number=0, seed=recipe.seed)
-    _, (here,) = embedder.embed([model], recording, number=1, seed=recipe.seed)
+    facts, there = embed(gallery, 0)
 
     def of(vectors: Vectors) -> np.ndarray:
-        every = with_unions(there.tracks, vectors, heads)
+        every = with_unions(there, vectors, heads)
         for name, _ in mix.weights:
             if name not in every:
                 raise UserError(f"--space={space}: no space {name!r}; there are {', '.join(every)}")
         return mix.of(every)
 
-    alike = cosines(of(here.tracks), of(there.tracks))[0]
+    if isinstance(asked, Recording):
+        alike = cosines(of(embed(asked, 1)[1]), of(there))[0]
+    else:
+        of(there)  # a space that does not exist is told before minutes are spent
+        train, validation = (
+            embed(records.open_split(recipe.data.path, name), number)
+            for number, name in enumerate(SPLITS[:2], start=1)
+        )
+        pairs = asked.pairs(train[0], validation[0])
+        alike = match(Parts(of(train[1]), of(validation[1]), of(there)), pairs)[0]
+    return _table(facts, alike, top)
+
+
+def _table(facts: Facts, alike: np.ndarray, top: int) -> str:
+    """The clips that are most alike, with their labels."""
     rows = [["cosine", "id", "piece", *facts.labels]]
     for at in np.argsort(-alike, kind="stable")[:top]:
         labels = (_short(values[at]) for values in facts.labels.values())

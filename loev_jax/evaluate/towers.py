@@ -128,8 +128,9 @@ def _match(
             )
             training, _ = jax.lax.scan(learn, training, given)
             score = _score(training[0], validation, other_validation)
-            kept = jax.tree.map(lambda a, b: jnp.where(score > best, a, b), training[0], kept)
-            return (training, jnp.maximum(score, best), kept), None
+            better = score > best  # which a NaN is not
+            kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), training[0], kept)
+            return (training, jnp.where(better, score, best), kept), None
 
         weights = {
             "audio": _begin(jax.random.key(2), train.shape[-1], settings),
@@ -151,7 +152,7 @@ def _begin(key: jax.Array, inputs: int, settings: Settings) -> dict[str, jax.Arr
     first, second = jax.random.split(key)
     shape = (inputs, settings.hidden)
     return {
-        "first": jax.random.normal(first, shape) * jnp.sqrt(2 / inputs),
+        "first": jax.random.normal(first, shape) * jnp.sqrt(2 / max(inputs, 1)),
         "first_bias": jnp.zeros(settings.hidden),
         "second": jax.random.normal(second, (settings.hidden, settings.size))
         / jnp.sqrt(settings.hidden),
@@ -188,5 +189,6 @@ def _score(weights: Weights, audio: jax.Array, other: jax.Array) -> jax.Array:
     """Mean reciprocal rank of the own one, in both directions."""
     alike = _product(_tower(weights["other"], other), _tower(weights["audio"], audio).T)
     own = jnp.diagonal(alike)
-    ranks = [jnp.sum(way >= own[:, None], axis=1) for way in (alike, alike.T)]
+    # Not `>=`: a tower that has diverged would come first everywhere.
+    ranks = [jnp.sum(~(way < own[:, None]), axis=1) for way in (alike, alike.T)]
     return jnp.mean(1.0 / jnp.stack(ranks).astype(jnp.float32))

@@ -54,7 +54,7 @@ def test_labels_of_the_test_split_are_never_read(kind):
 
 def test_the_best_member_on_validation_is_taken():
     x, y = circles(np.random.default_rng(4))
-    useless = mlp.Grid((1e-9, 3e-2), (0.0,), seeds=1, hidden=32, batch=60, epochs=60)
+    useless = mlp.Grid((1e-9, 3e-2, 1e30), (0.0,), seeds=1, hidden=32, batch=60, epochs=60)
     only = mlp.Grid((3e-2,), (0.0,), seeds=1, hidden=32, batch=60, epochs=60)
     data = parts(x, 180, 60), parts(y, 180, 60)
     np.testing.assert_array_equal(mlp.classify(*data, useless), mlp.classify(*data, only))

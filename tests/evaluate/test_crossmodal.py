@@ -1,0 +1,111 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import synthetic
+
+from loev_jax.evaluate import crossmodal
+from loev_jax.evaluate.crossmodal import ByScore, ByWords
+from loev_jax.evaluate.spaces import Vectored
+
+CLIPS = {"train": 240, "validation": 40, "test": 60}
+
+
+@pytest.fixture(scope="module")
+def facts():
+    return synthetic.facts(clips=CLIPS)
+
+
+@pytest.fixture(scope="module")
+def spaces(facts):
+    return synthetic.vectors(facts)
+
+
+def test_words_find_what_a_space_knows(facts, spaces):
+    tempo, key, noise = (
+        ByWords().score(facts, spaces, space) for space in ("tempo", "key", "noise")
+    )
+    for way in ("to_audio", "from_audio"):
+        assert tempo[f"text_{way}_mrr"] > noise[f"text_{way}_mrr"] + 0.05
+        assert key[f"text_{way}_mrr"] > noise[f"text_{way}_mrr"] + 0.05
+        for one in (tempo, key, noise):
+            assert one[f"text_{way}_r1"] <= one[f"text_{way}_r5"] <= one[f"text_{way}_r10"]
+    assert tempo["text_tempo"] > noise["text_tempo"] + 0.2
+    assert key["text_key"] > noise["text_key"] + 0.1
+    assert key["text_tempo"] < tempo["text_tempo"] - 0.2
+
+
+def test_shuffled_captions_teach_nothing(facts, spaces):
+    chance = np.mean(1.0 / np.arange(1, CLIPS["test"] + 1))
+    shuffled = ByWords().score(facts, spaces, "tempo", np.random.default_rng(0))
+    assert shuffled["text_to_audio_mrr"] < 2 * chance
+    assert shuffled["text_tempo"] < 0.4
+
+
+def test_labels_of_the_test_split_choose_nothing(facts, spaces, monkeypatch):
+    """With other labels there, captions are others, and the adapter is the same."""
+    given = []
+    monkeypatch.setattr(
+        crossmodal.towers,
+        "match",
+        lambda audio, other: (
+            given.append((audio, other)) or np.zeros((len(other.test), len(audio.test)))
+        ),
+    )
+    rng = np.random.default_rng(0)
+    labels = {name: rng.permutation(one) for name, one in facts["test"].labels.items()}
+    other = facts | {"test": dataclasses.replace(facts["test"], labels=labels)}
+    for known in (facts, other):
+        ByWords().score(known, spaces, "tempo")
+    (audio, one), (again, two) = given
+    for split in ("train", "validation"):
+        np.testing.assert_array_equal(getattr(one, split), getattr(two, split))
+        np.testing.assert_array_equal(getattr(audio, split), getattr(again, split))
+    assert not np.array_equal(one.test, two.test)
+
+
+def test_ranks_are_those_of_the_diagonal():
+    rng = np.random.default_rng(1)
+    alike, pieces = rng.normal(size=(30, 30)), np.arange(30)
+    found = crossmodal._both_ways(alike, pieces, "x")
+    for way, rows in (("to", alike), ("from", alike.T)):
+        place = [1 + int(np.sum(row > row[at])) for at, row in enumerate(rows)]
+        assert found[f"x_{way}_audio_mrr"] == pytest.approx(np.mean(1 / np.array(place)))
+        assert found[f"x_{way}_audio_r5"] == pytest.approx(np.mean(np.array(place) <= 5))
+
+
+def test_scores_find_what_a_space_knows(facts):
+    """Rolls and a space hold the same five numbers, each in its own way; noise holds nothing."""
+    rng = np.random.default_rng(2)
+    ours, theirs = rng.normal(size=(5, 24)), rng.normal(size=(5, 40))
+    known, vectors = {}, {}
+    for split, one in facts.items():
+        hidden = rng.normal(size=(len(one.ids), 5))
+        known[split] = dataclasses.replace(one, rolls=np.tanh(hidden @ theirs))
+        tracks = {"same": np.tanh(hidden @ ours), "noise": rng.normal(size=(len(one.ids), 24))}
+        vectors[split] = Vectored(tracks, {}, {})
+    assert ByScore().left_out(known) == []
+    same, noise = (ByScore().score(known, vectors, space) for space in ("same", "noise"))
+    shuffled = ByScore().score(known, vectors, "same", np.random.default_rng(0))
+    for way in ("to_audio", "from_audio"):
+        assert same[f"score_{way}_mrr"] > 0.4
+        assert noise[f"score_{way}_mrr"] < 0.2
+        assert shuffled[f"score_{way}_mrr"] < 0.25
+
+
+def test_rolls_are_those_of_the_clips_own_tempo_and_key():
+    labels = {"tempo": np.array([80.0, 160.0]), "key": np.array([2, 4])}
+    pieces = np.array(["ryansMammoth/RakesOfWestmeathJig"] * 2)
+    one = dataclasses.replace(synthetic.facts()["test"], pieces=pieces, labels=labels)
+    slow, fast = crossmodal.rolls(one)
+    np.testing.assert_allclose(np.roll(slow[128:140], 2), fast[128:140], atol=0.05)
+    assert np.abs(slow[140:188] - fast[140:188]).max() > 0.1
+    assert crossmodal.rolls(synthetic.facts()["test"]) is None
+
+
+def test_without_labels_or_scores_it_is_left_out():
+    bare = synthetic.facts(labels=("instrument",))
+    assert "clips with a tempo or a key" in ByWords().left_out(bare)[0]
+    assert "there are no scores" in ByScore().left_out(bare)[0]
+    vectors = {split: Vectored({}, {}, {}) for split in bare}
+    assert ByWords().score(bare, vectors, "x") == ByScore().score(bare, vectors, "x") == {}
