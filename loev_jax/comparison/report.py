@@ -28,6 +28,17 @@ COLUMNS = {
 PARAMETERS = {"time_stretch_r2": "stretch", "pitch_shift_r2": "shift"}
 """Columns of the second: R² of the parameters' differences, by metric."""
 
+SEARCHES = {
+    "text_to_audio_mrr": "words to audio, MRR",
+    "text_from_audio_mrr": "audio to words, MRR",
+    "text_tempo": "first ten for a tempo",
+    "text_key": "first ten for a key",
+    "score_to_audio_mrr": "score to audio, MRR",
+    "score_from_audio_mrr": "audio to score, MRR",
+    "humming_mrr": "humming, MRR",
+}
+"""Columns of the third, by metric: what words, scores and hums find."""
+
 PANELS = (*COLUMNS, *PARAMETERS)
 
 Row = tuple[str, str, list[Mapping[str, float | None]]]
@@ -74,7 +85,7 @@ def markdown(results: Results) -> str:
             RECIPES[name],
             str(plan.steps[name]),
             f"{plan.milliseconds[name]:.0f}",
-            ", ".join(f"{_seconds(results, name, seed):.0f}" for one, seed in done if one == name),
+            ", ".join(_seconds(results, name, seed) for one, seed in done if one == name),
         ]
         for name in plan.steps
     ]
@@ -84,12 +95,14 @@ def markdown(results: Results) -> str:
             _table(["recipe", "steps", "ms a step, timed in turn", "s of training"], per_recipe),
             _metrics([*unlearned, *found], COLUMNS),
             _metrics(found, PARAMETERS),
+            _metrics(found, SEARCHES),
         ]
     )
 
 
-def _seconds(results: Results, name: str, seed: int) -> float:
-    return results.runs[key(name, seed)]["seconds"]["training"]
+def _seconds(results: Results, name: str, seed: int) -> str:
+    seconds = results.runs[key(name, seed)]["seconds"].get("training")
+    return "-" if seconds is None else f"{seconds:.0f}"
 
 
 def _metrics(found: list[Row], columns: Mapping[str, str]) -> str:

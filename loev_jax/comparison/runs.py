@@ -38,7 +38,8 @@ class Results:
     Attributes:
         plan: what is to be run.
         runs: for each "recipe/seed" the metrics of a finished run, by section ("spaces",
-            "random_init"), space and name, and the seconds that it took.
+            "random_init"), space and name, and the seconds that it took; those of a training that
+            was resumed are not known.
         classical: metrics of the estimators that learn nothing, on the same test clips.
     """
 
@@ -98,6 +99,7 @@ def run(root: Path, plan: Plan, name: str, seed: int, workdirs: Path) -> dict[st
         UserError: training or evaluation failed.
     """
     workdir, last = workdirs / f"{name}-{seed}", plan.steps[name]
+    begun = (workdir / "config.json").exists()
     start = time.monotonic()
     _call(
         root / "launch" / "train.py",
@@ -113,6 +115,8 @@ def run(root: Path, plan: Plan, name: str, seed: int, workdirs: Path) -> dict[st
     _call(root / "launch" / "eval.py", f"--workdir={workdir}", "--step=last", f"--tasks={tasks}")
     result = json.loads((workdir / "eval" / f"{last}.json").read_text(encoding="utf-8"))
     seconds = {"training": round(trained - start), "evaluation": round(time.monotonic() - trained)}
+    if begun:
+        del seconds["training"]  # an earlier call did a part of it
     sections: Mapping[str, Any] = {name: _rounded(result[name]) for name in _SECTIONS}
     return {"seconds": seconds, "steps": last, **sections}
 

@@ -49,6 +49,23 @@ def test_a_single_run_has_no_deviation():
     assert re.search(r"\| SimCLR +\| encoder \| 1 +\| \.10 ", text)
 
 
+def test_searches_have_a_table_and_a_resumed_training_no_time():
+    found = made_up.results(("simclr", 0), ("simclr", 1))
+    for one, value in (("simclr/0", 0.25), ("simclr/1", 0.35)):
+        found.runs[one]["spaces"]["encoder"]["text_key"] = value
+    del found.runs["simclr/1"]["seconds"]["training"]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in report.markdown(found).splitlines()
+    ]
+    assert ["SimCLR", "125", "400", "50, -"] in rows
+    (searched,) = (row for row in rows if row[:2] == ["SimCLR", "encoder"] and len(row) == 10)
+    assert (
+        dict(zip(report.SEARCHES.values(), searched[3:], strict=True))["first ten for a key"]
+        == ".30 ± .07"
+    )
+
+
 def test_the_plot_shows_every_run(tmp_path):
     drawn = []
 
