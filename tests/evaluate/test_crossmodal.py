@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import synthetic
 
-from loev_jax.evaluate import crossmodal
+from loev_jax.corpus.roll import Notes
+from loev_jax.errors import UserError
+from loev_jax.evaluate import crossmodal, query
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.spaces import Vectored
 
@@ -101,6 +103,20 @@ def test_rolls_are_those_of_the_clips_own_tempo_and_key():
     np.testing.assert_allclose(np.roll(slow[128:140], 2), fast[128:140], atol=0.05)
     assert np.abs(slow[140:188] - fast[140:188]).max() > 0.1
     assert crossmodal.rolls(synthetic.facts()["test"]) is None
+
+
+def test_words_and_scores_that_nothing_was_learned_of(facts):
+    bare, known = synthetic.facts(labels=("instrument",))["train"], facts["train"]
+    pairs = query.Words("piano tune, please").pairs(known, facts["validation"])
+    assert pairs.train.shape[:2] == (crossmodal.VARIANTS, CLIPS["train"])
+    assert len(pairs.test) == 1
+    with pytest.raises(UserError, match="--text=polka: no word of it is known; captions are made"):
+        query.Words("polka").pairs(known, known)
+    with pytest.raises(UserError, match="--text: the run's data set has no clip with a tempo or"):
+        query.Words("piano").pairs(bare, bare)
+    notes = Notes(np.zeros(1), np.ones(1), np.array([60]), 1.0)
+    with pytest.raises(UserError, match="--score: only a run on the built-in corpus knows scores"):
+        query.Score(notes).pairs(known, known)
 
 
 def test_without_labels_or_scores_it_is_left_out():

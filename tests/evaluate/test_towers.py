@@ -8,7 +8,7 @@ from loev_jax.evaluate.features import Parts
 from loev_jax.evaluate.metrics import ranks
 
 SMALL = dataclasses.replace(
-    towers.SETTINGS, axes=32, hidden=64, size=16, batch=64, epochs=40, weight_decays=(0.01, 1.0)
+    towers.SETTINGS, axes=32, hidden=64, size=16, batch=64, epochs=25, weight_decays=(0.01, 1.0)
 )
 
 
