@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loev_jax import table
 from loev_jax.data import processes
 from loev_jax.errors import UserError
 
@@ -88,13 +89,7 @@ def _nested(value: Mapping[str, Any]) -> str:
 def _table(head: list[str], rows: list[list[Any]]) -> str:
     if not rows:
         return ""
-    cells = [head, *([_cell(one) for one in row] for row in rows)]
-    widths = [max(3, *(len(row[k]) for row in cells)) for k in range(len(head))]
-    lines = [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-        for row in (cells[0], ["-" * w for w in widths], *cells[1:])
-    ]
-    return "\n".join(lines)
+    return table.markdown(head, [[_cell(one) for one in row] for row in rows])
 
 
 def _cell(value: Any) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from loev_jax import table
 from loev_jax.comparison.plan import RECIPES, REFERENCE
 from loev_jax.comparison.runs import Results, key
 from loev_jax.evaluate.report import number
@@ -92,7 +93,9 @@ def markdown(results: Results) -> str:
     return "\n\n".join(
         [
             f"{len(done)} of {len(plan.runs())} runs are done.",
-            _table(["recipe", "steps", "ms a step, timed in turn", "s of training"], per_recipe),
+            table.markdown(
+                ["recipe", "steps", "ms a step, timed in turn", "s of training"], per_recipe
+            ),
             _metrics([*unlearned, *found], COLUMNS),
             _metrics(found, PARAMETERS),
             _metrics(found, SEARCHES),
@@ -106,7 +109,7 @@ def _seconds(results: Results, name: str, seed: int) -> str:
 
 
 def _metrics(found: list[Row], columns: Mapping[str, str]) -> str:
-    return _table(
+    return table.markdown(
         ["recipe", "space", "seeds", *columns.values()],
         [
             [recipe, space, str(len(runs)),
@@ -114,14 +117,6 @@ def _metrics(found: list[Row], columns: Mapping[str, str]) -> str:
             for recipe, space, runs in found
         ],
     )  # fmt: skip
-
-
-def _table(head: list[str], body: list[list[str]]) -> str:
-    widths = [max(3, *(len(row[k]) for row in (head, *body))) for k in range(len(head))]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-        for row in (head, ["-" * w for w in widths], *body)
-    )
 
 
 def plot(results: Results, path: Path) -> None:

@@ -21,6 +21,7 @@ from loev_jax.evaluate.job import SEGMENTS, say
 from loev_jax.evaluate.retrieval import cosines
 from loev_jax.evaluate.spaces import Embedder, Facts, Mix, Source, Vectors, with_unions
 from loev_jax.evaluate.towers import match
+from loev_jax.table import markdown
 
 
 class Recording:
@@ -166,16 +167,11 @@ def search(
 
 def _table(facts: Facts, alike: np.ndarray, top: int) -> str:
     """The clips that are most alike, with their labels."""
-    rows = [["cosine", "id", "piece", *facts.labels]]
+    rows = []
     for at in np.argsort(-alike, kind="stable")[:top]:
         labels = (_short(values[at]) for values in facts.labels.values())
         rows.append([f"{alike[at]:.3f}", facts.ids[at], facts.pieces[at], *labels])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rows.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    )
+    return markdown(["cosine", "id", "piece", *facts.labels], rows)
 
 
 def _short(value: Any) -> str:

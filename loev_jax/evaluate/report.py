@@ -16,6 +16,7 @@ from loev_jax.evaluate.prediction import Prediction
 from loev_jax.evaluate.probes import PROBES
 from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED
 from loev_jax.evaluate.retrieval import Retrieval
+from loev_jax.table import markdown
 
 COLUMNS = {
     "neighbour_tempo": "neighbour within 8 % of the tempo",
@@ -70,19 +71,13 @@ def table(result: Mapping[str, Any]) -> str:
     there = {name for metrics in result[CHECKPOINT].values() for name in metrics}
     asked = {name: title for name, title in ASKED.items() if name in there}
     columns = COLUMNS | asked | {name: name.replace("_", " ") for name in _further(result)}
-    rows = [["space", *columns.values()]]
+    rows: list[list[str]] = []
     for section, label in _ROWS.items():
         rows += [
             [label.format(space), *(number(metrics.get(name)) for name in columns)]
             for space, metrics in result[section].items()
         ]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    rule = ["-" * width for width in widths]
-    lines = [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-        for row in (rows[0], rule, *rows[1:])
-    ]
-    return "\n".join(lines)
+    return markdown(["space", *columns.values()], rows)
 
 
 def summary(result: Mapping[str, Any], run: str) -> str:
