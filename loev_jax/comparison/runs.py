@@ -82,7 +82,9 @@ def write(directory: Path, results: Results) -> None:
     os.replace(partial, path)
 
 
-def run(root: Path, plan: Plan, name: str, seed: int, workdirs: Path) -> dict[str, Any]:
+def run(
+    root: Path, plan: Plan, name: str, seed: int, workdirs: Path, *, dearer: bool
+) -> dict[str, Any]:
     """Trains and evaluates one recipe with one seed; an interrupted training is resumed.
 
     Args:
@@ -91,6 +93,7 @@ def run(root: Path, plan: Plan, name: str, seed: int, workdirs: Path) -> dict[st
         name: of the recipe.
         seed: of the run.
         workdirs: gets the run's directory.
+        dearer: whether `DEARER` are made too.
 
     Returns:
         Its metrics, as in `Results.runs`.
@@ -111,7 +114,7 @@ def run(root: Path, plan: Plan, name: str, seed: int, workdirs: Path) -> dict[st
     )
     trained = time.monotonic()
     columns = records.open_split(plan.data, "test").label_names
-    tasks = ",".join((*evaluators(columns)[0], *DEARER))
+    tasks = ",".join((*evaluators(columns)[0], *(DEARER if dearer else ())))
     _call(root / "launch" / "eval.py", f"--workdir={workdir}", "--step=last", f"--tasks={tasks}")
     result = json.loads((workdir / "eval" / f"{last}.json").read_text(encoding="utf-8"))
     seconds = {"training": round(trained - start), "evaluation": round(time.monotonic() - trained)}

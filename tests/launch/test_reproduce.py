@@ -42,7 +42,7 @@ def test_a_comparison_of_a_step(tmp_path):
     assert "1 of 1 runs are done." in done.stdout
     results = json.loads((out / "results.json").read_text())
     (found,) = results["runs"].values()
-    wanted = {"tempo_r2", "time_stretch_r2", "text_to_audio_mrr"}
-    assert found["spaces"]["encoder"].keys() >= wanted
+    assert found["spaces"]["encoder"].keys() >= {"tempo_r2", "time_stretch_r2"}
+    assert "text_to_audio_mrr" not in found["spaces"]["encoder"]  # too dear for a quick one
     again = run(f"--out={out}", "--report")
     assert again.stdout == done.stdout
