@@ -22,7 +22,7 @@ def test_exports_the_last_checkpoint_and_never_twice(workdir, tmp_path):
     out = tmp_path / "models" / "tiny"
     done = run(f"--workdir={workdir}", f"--out={out}")
     assert done.returncode == 0, done.stderr
-    assert "step 3; spaces: encoder 24, invariant 6, pitch 6, tempo 6" in done.stdout
+    assert "step 3; spaces: encoder 40, invariant 6, pitch 6, tempo 6" in done.stdout
     assert {p.name for p in out.iterdir()} == {
         *("config.json", "model.safetensors", "spaces.stablehlo", "README.md")
     }
