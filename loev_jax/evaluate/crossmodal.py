@@ -8,7 +8,7 @@ split, one of its settings is picked on validation, and the pieces of the test s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -33,17 +33,22 @@ ASKED = 24
 _TOLERANCE = 0.08  # of a tempo that was asked for, as of neighbours
 
 
+def scored(pieces: Sequence[str] | np.ndarray, labels: Iterable[str]) -> bool:
+    """Whether clips of these pieces with these labels are those of the built-in corpus."""
+    try:
+        there = {source.piece for source in scores.sources()}
+    except UserError:  # the scores are not installed
+        return False
+    return set(pieces) <= there and {"tempo", "key"} <= set(labels)
+
+
 def rolls(facts: Facts) -> np.ndarray | None:
     """What `roll.describe` keeps of each clip's score, at its tempo and in its key.
 
     Returns:
         [clips, size] f32; None where the clips are not those of the built-in corpus.
     """
-    try:
-        there = {source.piece for source in scores.sources()}
-    except UserError:  # the scores are not installed
-        return None
-    if not set(facts.pieces) <= there or not {"tempo", "key"} <= set(facts.labels):
+    if not scored(facts.pieces, facts.labels):
         return None
     of = zip(facts.pieces, facts.labels["tempo"], facts.labels["key"], strict=True)
     return roll.describe(
@@ -51,10 +56,18 @@ def rolls(facts: Facts) -> np.ndarray | None:
     )
 
 
-def told(facts: Facts) -> np.ndarray:
-    """Which clips captions can speak of: those with a tempo or a key, [clips] bool."""
-    clips = captions.known(facts.labels)
-    return np.array([one.tempo is not None or one.key is not None for one in clips], bool)
+def told(labels: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[Known]]:
+    """Which clips captions can speak of: those with a tempo or a key.
+
+    Args:
+        labels: [clips] by column.
+
+    Returns:
+        [clips] bool, and what is known about those clips.
+    """
+    clips = captions.known(labels)
+    there = np.array([one.tempo is not None or one.key is not None for one in clips], bool)
+    return there, [one for one, here in zip(clips, there, strict=True) if here]
 
 
 def _both_ways(alike: np.ndarray, pieces: np.ndarray, name: str) -> dict[str, figures.Figure]:
@@ -140,7 +153,7 @@ class ByWords:
 
     def left_out(self, facts: Mapping[str, Facts]) -> list[str]:
         """See `Evaluator`."""
-        counts = {split: int(told(facts[split]).sum()) for split in SPLITS}
+        counts = {split: int(told(facts[split].labels)[0].sum()) for split in SPLITS}
         return too_few(counts, "clips with a tempo or a key")
 
     def score(
@@ -153,13 +166,10 @@ class ByWords:
         """See `Evaluator`. Shuffled, the adapter learns from captions of other clips."""
         if self.left_out(facts):
             return {}
-        there = {split: told(facts[split]) for split in SPLITS}
+        there, clips = {}, {}
+        for split in SPLITS:
+            there[split], clips[split] = told(facts[split].labels)
         audio = Parts(*(vectors[split].tracks[space][there[split]] for split in SPLITS))
-        clips = {
-            split: [one for one, here in zip(captions.known(facts[split].labels), there[split],
-                                             strict=True) if here]
-            for split in SPLITS
-        }  # fmt: skip
         wording = Wording.draw(clips["train"], clips["validation"])
         train = wording.train
         if shuffle is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from loev_jax.corpus import roll
 from loev_jax.data import audio, records
 from loev_jax.errors import UserError
 from loev_jax.evaluate import captions
-from loev_jax.evaluate.crossmodal import Wording, rolls, told
+from loev_jax.evaluate.crossmodal import Wording, rolls, scored, told
 from loev_jax.evaluate.evaluator import SPLITS
 from loev_jax.evaluate.features import Parts
 from loev_jax.evaluate.job import SEGMENTS, say
@@ -64,17 +64,22 @@ class Words:
 
     text: str
 
-    def pairs(self, train: Facts, validation: Facts) -> Parts:
-        """Captions of the clips that an adapter learns from, and the words asked for.
+    def check(self, pieces: np.ndarray, labels: Mapping[str, np.ndarray]) -> None:
+        """Tells the words that no caption of the train split has.
 
         Raises:
             UserError: the clips have no label that captions speak of, or no word is known.
         """
-        if not (told(train).any() and told(validation).any()):
+        del pieces
+        clips = told(labels)[1]
+        if not clips:
             raise UserError("--text: the run's data set has no clip with a tempo or a key")
-        wording = Wording.draw(captions.known(train.labels), captions.known(validation.labels))
-        if unknown := wording.vocabulary.check(self.text):
+        if unknown := Wording.draw(clips, clips[:1]).vocabulary.check(self.text):
             say(f"no caption has {', '.join(map(repr, unknown))}: passed over")
+
+    def pairs(self, train: Facts, validation: Facts) -> Parts:
+        """Captions of the clips that an adapter learns from, and the words asked for."""
+        wording = Wording.draw(captions.known(train.labels), captions.known(validation.labels))
         return Parts(wording.train, wording.validation, wording.vocabulary.count([self.text]))
 
 
@@ -84,15 +89,16 @@ class Score:
 
     notes: roll.Notes
 
-    def pairs(self, train: Facts, validation: Facts) -> Parts:
-        """Scores of the clips that an adapter learns from, and the one asked for.
-
-        Raises:
-            UserError: the clips have no scores.
-        """
-        learned, validated = rolls(train), rolls(validation)
-        if learned is None or validated is None:
+    def check(self, pieces: np.ndarray, labels: Mapping[str, np.ndarray]) -> None:
+        """Raises UserError if the train split's clips have no scores."""
+        if not scored(pieces, labels):
             raise UserError("--score: only a run on the built-in corpus knows scores to learn from")
+
+    def pairs(self, train: Facts, validation: Facts) -> Parts:
+        """Scores of the clips that an adapter learns from, and the one asked for."""
+        learned, validated = rolls(train), rolls(validation)
+        assert learned is not None  # of both, as `check` has seen
+        assert validated is not None
         return Parts(learned[None], validated, roll.describe([self.notes]))
 
 
@@ -133,6 +139,10 @@ def search(
         raise UserError(f"{workdir} has no checkpoint yet: train first")
     mix = Mix.parse(space)
     heads = recipe.model.projected
+    if not isinstance(asked, Recording):
+        learned = records.open_split(recipe.data.path, SPLITS[0])
+        labels = {name: learned.labels(name) for name in learned.label_names}
+        asked.check(learned.labels(records.PIECE), labels)
     model = checkpoint.restore_model(workdir, present[-1], recipe)
     embedder = Embedder(recipe.views, model, SEGMENTS)
     if isinstance(asked, Recording):

@@ -66,12 +66,13 @@ def test_words_find_clips_and_tell_which_are_unknown(run):
     [
         (["--score={song}"], "--score={song}: not a MIDI file that can be read"),
         ([], "--audio, --text, --score: give one of them, what to look for"),
+        (["--text=gibberish"], "--text=gibberish: no word of it is known"),
         (["--text=fast", "--audio={song}"], "--audio, --text, --score: give one of them"),
         (["--audio={short}"], "--audio={short}: 0.1 s are too short, a view of this run is 0.5 s"),
         (["--audio={song}", "--space=chords"], "--space=chords: no space 'chords'; there are enc"),
         (["--audio={song}", "--top=0"], "--top=0: give a number of at least 1"),
     ],
-    ids=["no MIDI", "nothing", "two", "too short", "no space", "none"],
+    ids=["no MIDI", "nothing", "no word", "two", "too short", "no space", "none"],
 )
 def test_bad_input_is_one_line(run, tmp_path, arguments, message):
     places = {name: tmp_path / f"{name}.wav" for name in ("short", "song")}
