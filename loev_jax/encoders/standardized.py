@@ -100,23 +100,28 @@ def by_convolution(
 def by_products(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, int], groups: int
 ) -> jax.Array:
-    """`convolved` as a product of patches and kernel, batched over groups."""
-    taps = _taps(x, kernel.shape[:2], strides)
+    """`convolved` as a product of patches and kernel, batched over groups.
+
+    Groups come first before patches are made: XLA would turn the patches, which are many times
+    larger.
+    """
     inputs, outputs = kernel.shape[2], kernel.shape[3] // groups
-    taps = [tap.reshape(*tap.shape[:3], groups, inputs) for tap in taps]
+    apart = jnp.moveaxis(x.reshape(*x.shape[:3], groups, inputs), 3, 0)
+    taps = _taps(apart, kernel.shape[:2], strides)
     patches = jnp.concatenate(taps, axis=-1)
     weights = kernel.reshape(len(taps) * inputs, groups, outputs)
-    y = jnp.einsum("btfgi,igo->btfgo", patches, weights)
+    y = jnp.moveaxis(jnp.einsum("gbtfi,igo->gbtfo", patches, weights), 0, 3)
     return y.reshape(*y.shape[:3], groups * outputs)
 
 
 def _taps(x: jax.Array, sizes: tuple[int, ...], strides: tuple[int, int]) -> list[jax.Array]:
-    """What each point of a kernel of `sizes` sees of x, point by point."""
-    padded = jnp.pad(x, ((0, 0), *map(_around, x.shape[1:3], sizes, strides), (0, 0)))
-    outputs = [-(-length // stride) for length, stride in zip(x.shape[1:3], strides, strict=True)]
+    """What each point of a kernel of `sizes` sees of x [groups, batch, frames, bands, inputs]."""
+    around = map(_around, x.shape[2:4], sizes, strides)
+    padded = jnp.pad(x, ((0, 0), (0, 0), *around, (0, 0)))
+    outputs = [-(-length // stride) for length, stride in zip(x.shape[2:4], strides, strict=True)]
     spans = [(output - 1) * stride + 1 for output, stride in zip(outputs, strides, strict=True)]
     return [
-        padded[:, t : t + spans[0] : strides[0], f : f + spans[1] : strides[1]]
+        padded[:, :, t : t + spans[0] : strides[0], f : f + spans[1] : strides[1]]
         for t, f in itertools.product(*map(range, sizes))
     ]
 
