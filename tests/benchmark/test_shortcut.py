@@ -166,6 +166,7 @@ def test_windows_are_drawn_and_scaled():
     np.testing.assert_allclose(scaled, 2.0 / 1.2, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_runs_and_draws(tmp_path, monkeypatch):
     kept = "analysis, window fixed"
     monkeypatch.setattr(shortcut, "WINDOWS", {kept: shortcut.WINDOWS[kept]})

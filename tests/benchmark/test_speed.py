@@ -5,6 +5,7 @@ import pytest
 from loev_jax.benchmark import speed, speed_peers
 
 
+@pytest.mark.slow
 def test_a_run_times_what_is_installed_and_lists_the_rest(tmp_path):
     result = speed.run(tmp_path, quick=True)
     milliseconds = result["milliseconds"]

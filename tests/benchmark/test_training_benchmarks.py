@@ -38,6 +38,7 @@ def by_hand(projections, parameters, clips):
     return float(np.mean(total))
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_step_are_timed(tmp_path):
     result = step.run(tmp_path, quick=True)
     parts = {step.VIEWS, step.FORWARD, step.GRADIENT, step.OPTIMISER, step.STEP}

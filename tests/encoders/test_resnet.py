@@ -78,6 +78,7 @@ def test_a_bottleneck_adds_to_what_it_is_given():
     np.testing.assert_allclose(block(x), nnx.relu(x), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_resnet_in_bf16_is_close_to_f32():
     half = dataclasses.replace(RESNET, compute_dtype="bfloat16")
     exact, rough = (np.asarray(nnx.jit(resnet(spec))(log_mels(40))) for spec in (RESNET, half))
