@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -58,29 +58,55 @@ class Recording:
         return {records.AUDIO: self._audio, records.ID: str(self.path), records.PIECE: ""}
 
 
+class Labelled(Protocol):
+    """What `Facts` and `Labels` both know about the clips of a split."""
+
+    @property
+    def pieces(self) -> np.ndarray:
+        """[clips] str."""
+
+    @property
+    def labels(self) -> dict[str, np.ndarray]:
+        """By name, [clips]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Pieces and labels of a split, before anything is embedded."""
+
+    pieces: np.ndarray
+    labels: dict[str, np.ndarray]
+
+    @classmethod
+    def read(cls, split: records.Split) -> Labels:
+        """Reads the split once."""
+        return cls(split.labels(records.PIECE), {n: split.labels(n) for n in split.label_names})
+
+
 @dataclasses.dataclass(frozen=True)
 class Words:
     """What is looked for in plain words, such as "fast fiddle tune in D minor"."""
 
     text: str
 
-    def check(self, pieces: np.ndarray, labels: Mapping[str, np.ndarray]) -> None:
+    def check(self, train: Labelled, validation: Labelled) -> None:
         """Tells the words that no caption of the train split has.
 
         Raises:
             UserError: the clips have no label that captions speak of, or no word is known.
         """
-        del pieces
-        clips = told(labels)[1]
-        if not clips:
+        if not all(told(split.labels)[1] for split in (train, validation)):
             raise UserError("--text: the run's data set has no clip with a tempo or a key")
-        if unknown := Wording.draw(clips, clips[:1]).vocabulary.check(self.text):
+        if unknown := self._wording(train, validation).vocabulary.check(self.text):
             say(f"no caption has {', '.join(map(repr, unknown))}: passed over")
 
     def pairs(self, train: Facts, validation: Facts) -> Parts:
         """Captions of the clips that an adapter learns from, and the words asked for."""
-        wording = Wording.draw(captions.known(train.labels), captions.known(validation.labels))
+        wording = self._wording(train, validation)
         return Parts(wording.train, wording.validation, wording.vocabulary.count([self.text]))
+
+    def _wording(self, train: Labelled, validation: Labelled) -> Wording:
+        return Wording.draw(captions.known(train.labels), captions.known(validation.labels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +115,9 @@ class Score:
 
     notes: roll.Notes
 
-    def check(self, pieces: np.ndarray, labels: Mapping[str, np.ndarray]) -> None:
-        """Raises UserError if the train split's clips have no scores."""
-        if not scored(pieces, labels):
+    def check(self, train: Labelled, validation: Labelled) -> None:
+        """Raises UserError if the clips have no scores."""
+        if not all(scored(split.pieces, split.labels) for split in (train, validation)):
             raise UserError("--score: only a run on the built-in corpus knows scores to learn from")
 
     def pairs(self, train: Facts, validation: Facts) -> Parts:
@@ -140,9 +166,9 @@ def search(
     mix = Mix.parse(space)
     heads = recipe.model.projected
     if not isinstance(asked, Recording):
-        learned = records.open_split(recipe.data.path, SPLITS[0])
-        labels = {name: learned.labels(name) for name in learned.label_names}
-        asked.check(learned.labels(records.PIECE), labels)
+        asked.check(
+            *(Labels.read(records.open_split(recipe.data.path, name)) for name in SPLITS[:2])
+        )
     model = checkpoint.restore_model(workdir, present[-1], recipe)
     embedder = Embedder(recipe.views, model, SEGMENTS)
     if isinstance(asked, Recording):

@@ -111,12 +111,12 @@ def test_words_and_scores_that_nothing_was_learned_of(facts):
     assert pairs.train.shape[:2] == (crossmodal.VARIANTS, CLIPS["train"])
     assert len(pairs.test) == 1
     with pytest.raises(UserError, match="--text=polka: no word of it is known; captions are made"):
-        query.Words("polka").check(known.pieces, known.labels)
+        query.Words("polka").check(known, known)
     with pytest.raises(UserError, match="--text: the run's data set has no clip with a tempo or"):
-        query.Words("piano").check(bare.pieces, bare.labels)
+        query.Words("piano").check(known, bare)
     notes = Notes(np.zeros(1), np.ones(1), np.array([60]), 1.0)
     with pytest.raises(UserError, match="--score: only a run on the built-in corpus knows scores"):
-        query.Score(notes).check(known.pieces, known.labels)
+        query.Score(notes).check(known, known)
 
 
 def test_without_labels_or_scores_it_is_left_out():

@@ -144,7 +144,7 @@ def cut_back(workdir, last):
         pytest.param(1, 2, marks=pytest.mark.slow),
         pytest.param(1, 4, marks=pytest.mark.slow),
         pytest.param(1, 8, marks=pytest.mark.slow),
-        pytest.param(2, 1, marks=pytest.mark.slow),
+        (2, 1),
     ],
 )
 def test_a_run_goes_on_elsewhere_and_comes_back(corpus, tmp_path, processes, devices, alone_of_8):
