@@ -15,7 +15,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import tensorflow_datasets as tfds
 
@@ -32,6 +32,7 @@ VERSION = "1.0.0"
 
 _SPARE_BYTES = 32 * 2**20  # metadata, and room for the file system's own
 _CLIPS_PER_WORKER = 48  # fewer are rendered sooner than another process is started
+_PATIENCE_S = 3.0
 
 
 class LoevCorpus(tfds.core.GeneratorBasedBuilder):
@@ -97,13 +98,27 @@ def _compare(directory: pathlib.Path, found: dict[str, Any], request: dict[str, 
 
 @contextlib.contextmanager
 def _locked(partial: pathlib.Path) -> Iterator[None]:
-    """Holds `partial` for this process alone; the lock goes with the process, however it ends."""
+    """Holds `partial` for this process alone; the lock goes with the process, however it ends.
+
+    A child that a killed process was about to start holds the lock until it runs, so one that is
+    held is asked for again for some seconds.
+    """
     with (partial / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{partial}: another process is rendering it; wait for it") from error
+        deadline = time.monotonic() + _PATIENCE_S
+        while not _locks(lock):
+            if time.monotonic() > deadline:
+                raise UserError(f"{partial}: another process is rendering it; wait for it")
+            time.sleep(0.05)
         yield
+
+
+def _locks(file: IO[str]) -> bool:
+    """Whether this process now holds the lock of a file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _plan(work: pathlib.Path, clips: int, seed: int) -> plans.Plan:

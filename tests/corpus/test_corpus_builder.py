@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -223,6 +224,21 @@ def test_two_runs_on_one_directory_are_refused(tmp_path):
         pytest.raises(UserError, match="another process"),
     ):
         builder.prepare(tmp_path / "data", clips=10)
+
+
+def test_a_lock_that_is_let_go_soon_is_waited_for(tmp_path):
+    first, released = builder._locked(tmp_path), threading.Event()
+    first.__enter__()
+
+    def release():
+        released.set()
+        first.__exit__(None, None, None)
+
+    timer = threading.Timer(0.3, release)
+    timer.start()
+    with builder._locked(tmp_path):
+        assert released.is_set()
+    timer.join()
 
 
 def test_too_small_a_disk_is_told_before_the_work_begins(tmp_path, monkeypatch):
