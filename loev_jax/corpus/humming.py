@@ -124,11 +124,14 @@ def render(score: Score, hum: Hum, seconds: float) -> np.ndarray:
     samples = round(seconds * SAMPLE_RATE)
     fine = np.arange(samples) * (_CONTROL / SAMPLE_RATE)
     coarse = np.arange(len(pitch))
-    frequency = 440.0 * np.exp2((np.interp(fine, coarse, pitch) - 69.0) / 12.0)
-    phase = 2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE
+    frequency = 440.0 * np.exp2((pitch - 69.0) / 12.0)
+    phase = 2 * np.pi * np.cumsum(np.interp(fine, coarse, frequency)) / SAMPLE_RATE
+    # sin((n + 1) x) = 2 cos(x) sin(n x) - sin((n - 1) x): one sine and one cosine do for all.
+    before, sine, twice = np.zeros(samples), np.sin(phase), 2 * np.cos(phase)
     audio = np.zeros(samples)
     for partial in range(1, int(_HIGHEST_PARTIAL / frequency.min()) + 1):
-        audio += _response(partial * frequency) * np.sin(partial * phase) / partial**2
+        audio += np.interp(fine, coarse, _response(partial * frequency) / partial**2) * sine
+        before, sine = sine, twice * sine - before
     random = np.random.default_rng([hum.seed, 1])
     breath = gaussian_filter1d(random.normal(size=samples), 2.0)
     audio = np.interp(fine, coarse, loudness) * (audio / np.abs(audio).max() + 0.01 * breath)

@@ -8,6 +8,7 @@ split, one of its settings is picked on validation, and the pieces of the test s
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -124,16 +125,21 @@ class Wording:
     train: np.ndarray
     validation: np.ndarray
 
-    @classmethod
-    def draw(cls, train: Sequence[Known], validation: Sequence[Known], seed: int = 0) -> Wording:
+    @staticmethod
+    def draw(train: Sequence[Known], validation: Sequence[Known], seed: int = 0) -> Wording:
         """Draws `VARIANTS` captions of each clip to train on, and one to validate."""
-        variants = [_captions(train, [seed, 0, number]) for number in range(VARIANTS)]
-        vocabulary = Vocabulary.of([text for texts in variants for text in texts])
-        return cls(
-            vocabulary,
-            np.stack([vocabulary.count(texts) for texts in variants]),
-            vocabulary.count(_captions(validation, [seed, 1])),
-        )
+        return _wording(tuple(train), tuple(validation), seed)
+
+
+@functools.lru_cache(maxsize=2)  # every space is searched by the same captions
+def _wording(train: tuple[Known, ...], validation: tuple[Known, ...], seed: int) -> Wording:
+    variants = [_captions(train, [seed, 0, number]) for number in range(VARIANTS)]
+    vocabulary = Vocabulary.of([text for texts in variants for text in texts])
+    counts = np.stack([vocabulary.count(texts) for texts in variants])
+    validated = vocabulary.count(_captions(validation, [seed, 1]))
+    for array in (counts, validated):
+        array.setflags(write=False)
+    return Wording(vocabulary, counts, validated)
 
 
 def _captions(clips: Sequence[Known], seed: Sequence[int]) -> list[str]:

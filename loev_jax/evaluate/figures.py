@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Hashable
+
 import numpy as np
 
 RESAMPLES = 1000
@@ -65,10 +68,17 @@ def _r2(weights: np.ndarray, truth: np.ndarray, readings: np.ndarray) -> np.ndar
 
 def _weights(groups: np.ndarray) -> np.ndarray:
     """How often each clip is in each resample, [resamples, clips]: as many groups as there are."""
-    names, place = np.unique(groups, return_inverse=True)
+    return _resampled(tuple(groups.tolist()))
+
+
+@functools.lru_cache(maxsize=8)  # an evaluation asks for the same few a thousand times
+def _resampled(groups: tuple[Hashable, ...]) -> np.ndarray:
+    names, place = np.unique(np.array(groups), return_inverse=True)
     chance = np.full(len(names), 1.0 / len(names))
     drawn = np.random.default_rng(0).multinomial(len(names), chance, size=RESAMPLES)
-    return drawn[:, place].astype(np.float64)
+    weights = drawn[:, place].astype(np.float64)
+    weights.setflags(write=False)
+    return weights
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
