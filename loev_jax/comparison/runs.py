@@ -21,8 +21,8 @@ from loev_jax.data import records
 from loev_jax.errors import UserError
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.humming import Humming
-from loev_jax.evaluate.job import evaluators
 from loev_jax.evaluate.results import CHECKPOINT, RANDOM_INIT
+from loev_jax.evaluate.tasks import evaluators
 
 FILE = "results.json"
 DEARER = (Humming.name, ByScore.name, ByWords.name)

@@ -17,15 +17,11 @@ from loev_jax import model as models
 from loev_jax.data import records
 from loev_jax.errors import UserError
 from loev_jax.evaluate import baseline, crossmodal, humming, matrices, report, results, sweep
-from loev_jax.evaluate.crossmodal import ByScore, ByWords
-from loev_jax.evaluate.equivariance import Equivariance
-from loev_jax.evaluate.evaluator import SPLITS, Evaluator
+from loev_jax.evaluate import tasks as known_tasks
+from loev_jax.evaluate.crossmodal import ByScore
+from loev_jax.evaluate.evaluator import SPLITS
 from loev_jax.evaluate.figures import Figure
 from loev_jax.evaluate.humming import HUMS, Humming
-from loev_jax.evaluate.invariance import Invariance
-from loev_jax.evaluate.prediction import Prediction
-from loev_jax.evaluate.probes import PROBES, own, with_mlp
-from loev_jax.evaluate.retrieval import Retrieval
 from loev_jax.evaluate.spaces import (
     ALL,
     HEADS,
@@ -63,38 +59,6 @@ class Settings:
         for name, flag in (("clips", self.clips), ("segments", self.segments)):
             if flag is not None and flag < 1:
                 raise UserError(f"--{name}={flag}: give a number of at least 1")
-
-
-def evaluators(columns: Sequence[str]) -> tuple[dict[str, Evaluator], dict[str, Evaluator]]:
-    """The tasks of a data set by name: those done by default, and those done where they are named.
-
-    Args:
-        columns: its labels.
-    """
-    probes = (*PROBES, *own(columns))
-    usual: tuple[Evaluator, ...] = (
-        *probes, Retrieval(), Equivariance(), Invariance(), Prediction()
-    )  # fmt: skip
-    rest: tuple[Evaluator, ...] = (*with_mlp(probes), Humming(), ByScore(), ByWords())
-    return {one.name: one for one in usual}, {one.name: one for one in rest}
-
-
-def choose_tasks(names: Sequence[str] | None, columns: Sequence[str]) -> dict[str, Evaluator]:
-    """The tasks of these names; without names those done by default.
-
-    Args:
-        names: as the user gives them.
-        columns: labels of the data set.
-
-    Raises:
-        UserError: no task is called so.
-    """
-    usual, rest = evaluators(columns)
-    known = usual | rest
-    for name in names or ():
-        if name not in known:
-            raise UserError(f"--tasks: unknown task {name!r}: choose from {', '.join(known)}")
-    return {name: known[name] for name in names} if names else usual
 
 
 def say(line: str) -> None:
@@ -138,7 +102,7 @@ class Job:
                 f"{error}; evaluation needs the splits {', '.join(SPLITS)}, which a folder has "
                 "from 50 audio files on"
             ) from error
-        self.tasks = choose_tasks(tasks, self._splits["train"].label_names)
+        self.tasks = known_tasks.choose(tasks, self._splits["train"].label_names)
         asked = Humming.name in self.tasks
         self._hums = humming.of(self._splits["test"], recipe.seed) if asked else None
         self._mixes = [Mix.parse(text) for text in settings.mix]
