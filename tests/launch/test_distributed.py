@@ -78,26 +78,14 @@ def short(workdir, corpus):
         workdir,
         corpus,
         f"--config.training.steps={FEW}",
+        "--config.training.clips=8",  # as many as there are devices at most
+        "--config.training.checkpoint_every=2",
         "--config.training.log_every=1",
         "--config.training.inspect_every=5",
         "--config.optimizer.name=sgd",
         "--config.optimizer.learning_rate=0.05",
         "--config.optimizer.warmup_steps=1",
     )
-
-
-def of_8(workdir, corpus):
-    """A batch of as many clips as there are devices at most."""
-    more = ("--config.training.clips=8", "--config.training.checkpoint_every=2")
-    return (*short(workdir, corpus), *more)
-
-
-@pytest.fixture(scope="module")
-def alone_of_8(corpus, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("alone_of_8") / "run"
-    done = entry_point.run(*of_8(workdir, corpus), env=environment())
-    assert done.returncode == 0, done.stderr
-    return workdir
 
 
 @pytest.fixture(scope="module")
@@ -147,35 +135,35 @@ def cut_back(workdir, last):
         (2, 1),
     ],
 )
-def test_a_run_goes_on_elsewhere_and_comes_back(corpus, tmp_path, processes, devices, alone_of_8):
+def test_a_run_goes_on_elsewhere_and_comes_back(corpus, tmp_path, processes, devices, alone):
     """Some steps on one device, some on others, the rest on one again."""
     workdir = tmp_path / "run"
-    shutil.copytree(alone_of_8, workdir)
+    shutil.copytree(alone, workdir)
     there = {"XLA_FLAGS": f"{flags()} --xla_force_host_platform_device_count={devices}"}
     for last, count, more in ((4, processes, there), (8, 1, {})):
         cut_back(workdir, last)
-        statuses, outputs = ended(start(count, of_8(workdir, corpus), more))
+        statuses, outputs = ended(start(count, short(workdir, corpus), more))
         assert statuses == [0] * count, outputs
         assert f"resumed from step {last}" in outputs[0]
         assert f"{count * devices if more else 1} devices" in outputs[0]
-    for mine, theirs in zip(metrics(workdir), metrics(alone_of_8), strict=True):
+    for mine, theirs in zip(metrics(workdir), metrics(alone), strict=True):
         np.testing.assert_allclose(
             [*mine.values()], [*theirs.values()], rtol=1e-4, atol=1e-6, err_msg=str(mine["step"])
         )
 
 
 @pytest.mark.slow
-def test_processes_agree_on_the_newest_that_is_whole(corpus, tmp_path, alone_of_8):
+def test_processes_agree_on_the_newest_that_is_whole(corpus, tmp_path, alone):
     """Only one of two finds its part of the newest checkpoint damaged."""
     workdir = tmp_path / "run"
-    shutil.copytree(alone_of_8, workdir)
+    shutil.copytree(alone, workdir)
     cut_back(workdir, 4)
-    statuses, outputs = ended(start(2, of_8(workdir, corpus)))
+    statuses, outputs = ended(start(2, short(workdir, corpus)))
     assert statuses == [0, 0], outputs
     cut_back(workdir, 8)
     (part,) = (workdir / "checkpoints/8/params").glob("ocdbt.process_0")
     shutil.rmtree(part)
-    statuses, outputs = ended(start(2, of_8(workdir, corpus)))
+    statuses, outputs = ended(start(2, short(workdir, corpus)))
     assert statuses == [0, 0], outputs
     assert "checkpoints/8: damaged (" in outputs[0]
     assert all("resumed from step 6" in text for text in outputs)
