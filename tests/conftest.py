@@ -11,17 +11,14 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
     ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
 )
-# What one test, or one run of an entry point, has compiled another does not compile again: workers
-# share the directory with the process that started them. With a limit to its size JAX locks it.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="loev_jax_tests_")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(8 * 2**30)
+# What one test, or one run of an entry point, has compiled another does not compile again.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="loev_jax_tests_")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
 import hypothesis
 import jax
 
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Compilation makes a first example slow: the suite's own limit is pytest-timeout's.

@@ -9,7 +9,7 @@ import tiny_music
 import tiny_run
 
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, job, probes, results
+from loev_jax.evaluate import baseline, job, probes, results, tasks
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_task_that_fails_is_reported_and_stops_no_other(workdir, monkeypatch, 
             raise ZeroDivisionError("by design")
 
     tempo, key, *_ = probes.PROBES
-    monkeypatch.setattr(job, "PROBES", (tempo, Broken(key.name, key.column, key.kind)))
+    monkeypatch.setattr(tasks, "PROBES", (tempo, Broken(key.name, key.column, key.kind)))
     assert not job.run(workdir, ("tempo", "key", "retrieval"), job.Settings(), "1", watch=False)
     broken = read(workdir, 1)
     assert broken["failed"] == {"key": "ZeroDivisionError: by design"}
@@ -127,8 +127,8 @@ def test_a_task_that_fails_is_reported_and_stops_no_other(workdir, monkeypatch, 
     assert not (workdir / "eval" / "2.json").exists()
 
     monkeypatch.undo()
-    tasks = ("tempo", "key", "retrieval", "equivariance")
-    assert job.run(workdir, tasks, job.Settings(), "1", watch=False)
+    more = ("tempo", "key", "retrieval", "equivariance")
+    assert job.run(workdir, more, job.Settings(), "1", watch=False)
     mended = read(workdir, 1)
     assert mended["failed"] == {}
     # Only what is missing is evaluated, and added to what was there.
