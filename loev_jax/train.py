@@ -6,7 +6,6 @@ Resuming needs no data state: the order of clips and every random draw are funct
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from loev_jax import checkpoint, cluster, config, fsdp, warm_start
 from loev_jax import step as steps
 from loev_jax.checkpoint import Checkpoints
 from loev_jax.config import Recipe
-from loev_jax.data import pipeline
+from loev_jax.data import pipeline, processes
 from loev_jax.data.records import open_split
 from loev_jax.errors import UserError
 from loev_jax.monitor import inspection
@@ -35,13 +34,10 @@ DONE = "DONE"
 
 @contextmanager
 def _claimed(workdir: Path) -> Iterator[None]:
-    """Keeps a directory to this process; the lock goes with the process, however it ends."""
+    """Keeps a directory to this process."""
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{workdir}: another process is training in it; wait for it") from error
+        processes.lock(lock, f"{workdir}: another process is training in it; wait for it")
         yield
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import pathlib
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -32,7 +31,6 @@ VERSION = "1.0.0"
 
 _SPARE_BYTES = 32 * 2**20  # metadata, and room for the file system's own
 _CLIPS_PER_WORKER = 48  # fewer are rendered sooner than another process is started
-_PATIENCE_S = 3.0
 
 
 class LoevCorpus(tfds.core.GeneratorBasedBuilder):
@@ -98,27 +96,10 @@ def _compare(directory: pathlib.Path, found: dict[str, Any], request: dict[str, 
 
 @contextlib.contextmanager
 def _locked(partial: pathlib.Path) -> Iterator[None]:
-    """Holds `partial` for this process alone; the lock goes with the process, however it ends.
-
-    A child that a killed process was about to start holds the lock until it runs, so one that is
-    held is asked for again for some seconds.
-    """
+    """Holds `partial` for this process alone."""
     with (partial / ".lock").open("w") as lock:
-        deadline = time.monotonic() + _PATIENCE_S
-        while not _locks(lock):
-            if time.monotonic() > deadline:
-                raise UserError(f"{partial}: another process is rendering it; wait for it")
-            time.sleep(0.05)
+        processes.lock(lock, f"{partial}: another process is rendering it; wait for it")
         yield
-
-
-def _locks(file: IO[str]) -> bool:
-    """Whether this process now holds the lock of a file."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _plan(work: pathlib.Path, clips: int, seed: int) -> plans.Plan:

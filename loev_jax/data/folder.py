@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import math
@@ -225,10 +224,7 @@ def _claim(partial: pathlib.Path, settings: Mapping[str, Any], out: pathlib.Path
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({error}): choose another --out") from error
     with (partial / "settings.json").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"another run is preparing {out}: wait for it to end") from error
+        processes.lock(stream, f"another run is preparing {out}: wait for it to end")
         stream.seek(0)
         text = stream.read()
         try:

@@ -1,24 +1,54 @@
-"""Worker processes: how many, how they start and end, and what the user hears when they cannot."""
+"""Processes: how many, how they start and end, what one keeps to itself, what the user hears."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import multiprocessing
 import os
 import pathlib
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import IO, Any
 
 from loev_jax.errors import UserError
 
 # Spawned, not forked: threads of the libraries that the caller has loaded do not survive a fork.
 CONTEXT = multiprocessing.get_context("spawn")
 """Of every worker; what workers share with the caller, such as a `Value`, is made by it."""
+
+
+_PATIENCE_SECONDS = 3.0
+
+
+def lock(file: IO[str], refusal: str) -> None:
+    """Keeps an open file to this process; the lock goes with the process, however it ends.
+
+    A child that a killed process was about to start holds the lock until it runs, so one that is
+    held is asked for again for some seconds.
+
+    Args:
+      file: until it is closed.
+      refusal: what the user is told when another process keeps it.
+
+    Raises:
+      UserError: `refusal`.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise UserError(refusal) from error
+        else:
+            return
+        time.sleep(0.05)
 
 
 def available_cpus() -> int:

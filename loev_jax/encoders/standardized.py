@@ -127,8 +127,8 @@ def _product(rows: jax.Array, weights: jax.Array) -> jax.Array:
     """[groups, rows, inputs] times [groups, inputs, outputs].
 
     Its gradient is written by hand: left to itself, XLA computes what is multiplied by the rows
-    while it turns it over, number by number; that took a quarter of
-    the encoder's two passes.
+    while it turns it over, number by number; that took a quarter of the
+    encoder's two passes.
     """
     return jnp.einsum("gri,gio->gro", rows, weights)
 

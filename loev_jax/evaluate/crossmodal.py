@@ -131,7 +131,7 @@ class Wording:
         return _wording(tuple(train), tuple(validation), seed)
 
 
-@functools.lru_cache(maxsize=2)  # every space is searched by the same captions
+@functools.lru_cache(maxsize=1)  # every space is searched by the same captions
 def _wording(train: tuple[Known, ...], validation: tuple[Known, ...], seed: int) -> Wording:
     variants = [_captions(train, [seed, 0, number]) for number in range(VARIANTS)]
     vocabulary = Vocabulary.of([text for texts in variants for text in texts])

@@ -71,7 +71,7 @@ def _weights(groups: np.ndarray) -> np.ndarray:
     return _resampled(tuple(groups.tolist()))
 
 
-@functools.lru_cache(maxsize=8)  # an evaluation asks for the same few a thousand times
+@functools.lru_cache(maxsize=2)  # an evaluation asks for the same few a thousand times
 def _resampled(groups: tuple[Hashable, ...]) -> np.ndarray:
     names, place = np.unique(np.array(groups), return_inverse=True)
     chance = np.full(len(names), 1.0 / len(names))

@@ -16,6 +16,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from loev_jax.corpus import builder, performance, plan, rendering, scores, shards
+from loev_jax.data import processes
 from loev_jax.data.records import open_split
 from loev_jax.errors import UserError
 
@@ -217,7 +218,8 @@ def test_arguments_out_of_range_are_named(tmp_path, arguments):
         builder.prepare(tmp_path / "data", **{"clips": 10, **arguments})
 
 
-def test_two_runs_on_one_directory_are_refused(tmp_path):
+def test_two_runs_on_one_directory_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.0)
     (tmp_path / "data.partial").mkdir()
     with (
         builder._locked(tmp_path / "data.partial"),

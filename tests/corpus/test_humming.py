@@ -63,6 +63,19 @@ def test_it_is_a_function_of_seed_and_number(score):
     assert humming.draw(score, 4, 7) != humming.draw(score, 3, 7)
 
 
+def test_its_partials_are_sines_of_multiples_of_the_pitch(score):
+    hum = humming.draw(score, 0, 2)
+    pitch, loudness = humming.pitch_and_loudness(score, hum, 2.0)
+    at = np.arange(32_000) / 160
+    grid = np.arange(len(pitch))
+    frequency = librosa.midi_to_hz(np.interp(at, grid, pitch))
+    phase = 2 * np.pi * np.cumsum(frequency) / 16_000
+    gains = [humming._response(n * frequency) / n**2 for n in range(1, 80)]
+    plain = sum(gain * np.sin(n * phase) for n, gain in enumerate(gains, 1))
+    plain *= np.interp(at, grid, loudness)
+    assert np.corrcoef(plain, humming.render(score, hum, 2.0))[0, 1] > 0.999
+
+
 def test_its_partials_end_where_a_hum_does(score):
     audio = humming.render(score, humming.draw(score, 0, 2), 4.0).astype(float)
     power = np.abs(np.fft.rfft(audio)) ** 2
