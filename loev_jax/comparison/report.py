@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from loev_jax import table
 from loev_jax.comparison.plan import RECIPES, REFERENCE
 from loev_jax.comparison.runs import Results, key
+from loev_jax.evaluate import matrices
 from loev_jax.evaluate.report import number
 from loev_jax.evaluate.results import CHECKPOINT, RANDOM_INIT
 
@@ -27,7 +28,8 @@ COLUMNS = {
 """Columns of the first table, by metric."""
 
 PARAMETERS = {"time_stretch_r2": "stretch", "pitch_shift_r2": "shift"}
-"""Columns of the second: R² of the parameters' differences, by metric."""
+"""Columns of the second: R² of the parameters' differences, by metric. The third has their means
+where a head keeps the parameter and where it does not."""
 
 SEARCHES = {
     "text_to_audio_mrr": "words to audio, MRR",
@@ -38,7 +40,7 @@ SEARCHES = {
     "score_from_audio_mrr": "audio to score, MRR",
     "humming_mrr": "humming, MRR",
 }
-"""Columns of the third, by metric: what words, scores and hums find."""
+"""Columns of the last, by metric: what words, scores and hums find."""
 
 PANELS = (*COLUMNS, *PARAMETERS)
 
@@ -65,7 +67,7 @@ def rows(results: Results) -> list[Row]:
     return found
 
 
-def mean_and_deviation(values: list[float | None]) -> str:
+def mean_and_deviation(values: Sequence[float | None]) -> str:
     """Mean ± standard deviation; the mean alone of one value, a dash where one is missing."""
     there = [value for value in values if value is not None]
     if not there or len(there) < len(values):
@@ -90,17 +92,17 @@ def markdown(results: Results) -> str:
         ]
         for name in plan.steps
     ]
-    return "\n\n".join(
-        [
-            f"{len(done)} of {len(plan.runs())} runs are done.",
-            table.markdown(
-                ["recipe", "steps", "ms a step, timed in turn", "s of training"], per_recipe
-            ),
-            _metrics([*unlearned, *found], COLUMNS),
-            _metrics(found, PARAMETERS),
-            _metrics(found, SEARCHES),
-        ]
-    )
+    parts = [
+        f"{len(done)} of {len(plan.runs())} runs are done.",
+        table.markdown(
+            ["recipe", "steps", "ms a step, timed in turn", "s of training"], per_recipe
+        ),
+        _metrics([*unlearned, *found], COLUMNS),
+        _metrics(found, PARAMETERS),
+        _disentanglement(results),
+        _metrics(found, SEARCHES),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _seconds(results: Results, name: str, seed: int) -> str:
@@ -109,14 +111,32 @@ def _seconds(results: Results, name: str, seed: int) -> str:
 
 
 def _metrics(found: list[Row], columns: Mapping[str, str]) -> str:
-    return table.markdown(
-        ["recipe", "space", "seeds", *columns.values()],
-        [
-            [recipe, space, str(len(runs)),
-             *(mean_and_deviation([one.get(metric) for one in runs]) for metric in columns)]
-            for recipe, space, runs in found
-        ],
-    )  # fmt: skip
+    """A table of the runs in which any of these metrics was asked for; "" of none."""
+    lines = []
+    for recipe, space, runs in found:
+        asked = [one for one in runs if any(metric in one for metric in columns)]
+        values = (mean_and_deviation([one.get(metric) for one in asked]) for metric in columns)
+        if asked:
+            lines.append([recipe, space, str(len(asked)), *values])
+    return table.markdown(["recipe", "space", "seeds", *columns.values()], lines) if lines else ""
+
+
+def _disentanglement(results: Results) -> str:
+    """A table of the recipes with a head that keeps what another does not; "" without any."""
+    lines = []
+    for name in results.plan.steps:
+        means = [
+            there
+            for seed in range(results.plan.seeds)
+            if (there := matrices.disentanglement(results.runs.get(key(name, seed), {})))
+        ]
+        if means:
+            kept, other = ([one[column] for one in means] for column in (0, 1))
+            differences = [on - off for on, off in means]
+            values = [mean_and_deviation(column) for column in (kept, other, differences)]
+            lines.append([RECIPES[name], str(len(means)), *values])
+    head = ["recipe", "seeds", "R² in heads that keep it", "in the others", "difference"]
+    return table.markdown(head, lines) if lines else ""
 
 
 def plot(results: Results, path: Path) -> None:

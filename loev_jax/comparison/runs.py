@@ -21,14 +21,14 @@ from loev_jax.data import records
 from loev_jax.errors import UserError
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.humming import Humming
-from loev_jax.evaluate.results import CHECKPOINT, RANDOM_INIT
+from loev_jax.evaluate.results import CHECKPOINT, HEADS, RANDOM_INIT
 from loev_jax.evaluate.tasks import evaluators
 
 FILE = "results.json"
 DEARER = (Humming.name, ByScore.name, ByWords.name)
-"""Tasks that are made for a comparison beside the default ones."""
+"""Tasks that are made for a comparison beside the default ones, with the first seed."""
 
-_SECTIONS = (CHECKPOINT, RANDOM_INIT)
+_SECTIONS = (CHECKPOINT, RANDOM_INIT, HEADS)
 
 
 @dataclasses.dataclass
@@ -38,8 +38,8 @@ class Results:
     Attributes:
         plan: what is to be run.
         runs: for each "recipe/seed" the metrics of a finished run, by section ("spaces",
-            "random_init"), space and name, and the seconds that it took; those of a training that
-            was resumed are not known.
+            "random_init"), space and name, what its heads keep ("heads"), and the seconds that it
+            took; those of a training that was resumed are not known.
         classical: metrics of the estimators that learn nothing, on the same test clips.
     """
 

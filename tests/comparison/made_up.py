@@ -15,11 +15,17 @@ CLASSICAL = {"tempo_acc1": 0.7, "tempo_acc2": 0.9, "key_weighted": 0.8}
 def run(seed: int = 0) -> dict:
     """What one run leaves; every metric of the encoder is (1 + seed) / 10."""
     metrics = dict.fromkeys(PANELS, (1 + seed) / 10)
+    pitch = {"time_stretch_r2": 0.1, "pitch_shift_r2": 0.9 - 0.1 * seed}
     return {
         "seconds": {"training": 50, "evaluation": 10},
         "steps": 100,
-        "spaces": {"encoder": metrics, "tempo": {**metrics, "tempo_acc1": None}},
+        "spaces": {
+            "encoder": metrics,
+            "tempo": {**metrics, "tempo_acc1": None},
+            "pitch": {**metrics, **pitch},
+        },
         "random_init": {"encoder": dict.fromkeys(PANELS, 0.05)},
+        "heads": {"tempo": ["time_stretch"], "pitch": ["pitch_shift"]},
     }
 
 

@@ -23,7 +23,7 @@ class Laboratory:
         return {name: made_up.MILLISECONDS[name] * self.pace for name in several}
 
     def run(self, root, plan, name, seed, workdirs, *, dearer):
-        assert dearer
+        assert dearer == (seed == 0)
         if len(self.done) == self.breaks_at:
             raise UserError("status 1 of train.py")
         self.done.append((name, seed, plan.steps[name]))

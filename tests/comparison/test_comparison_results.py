@@ -49,8 +49,20 @@ def test_a_single_run_has_no_deviation():
     assert re.search(r"\| SimCLR +\| encoder \| 1 +\| \.10 ", text)
 
 
+def test_what_heads_keep_against_what_they_do_not():
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in report.markdown(made_up.results(("simclr", 0), ("simclr", 2))).splitlines()
+    ]
+    # Kept: tempo .1 and .3, pitch .9 and .7. Not kept: tempo .1 and .3, pitch .1.
+    assert ["SimCLR", "2", ".50 ± .00", ".15 ± .07", ".35 ± .07"] in rows
+    without = made_up.results(("simclr", 0))
+    without.runs["simclr/0"]["heads"] = {}
+    assert "difference" not in report.markdown(without)
+
+
 def test_searches_have_a_table_and_a_resumed_training_no_time():
-    found = made_up.results(("simclr", 0), ("simclr", 1))
+    found = made_up.results(("simclr", 0), ("simclr", 1), ("simclr", 2))
     for one, value in (("simclr/0", 0.25), ("simclr/1", 0.35)):
         found.runs[one]["spaces"]["encoder"]["text_key"] = value
     del found.runs["simclr/1"]["seconds"]["training"]
@@ -58,12 +70,14 @@ def test_searches_have_a_table_and_a_resumed_training_no_time():
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in report.markdown(found).splitlines()
     ]
-    assert ["SimCLR", "125", "400", "50, -"] in rows
+    assert ["SimCLR", "125", "400", "50, -, 50"] in rows
     (searched,) = (row for row in rows if row[:2] == ["SimCLR", "encoder"] and len(row) == 10)
+    assert searched[2] == "2"  # the third run was not asked
     assert (
         dict(zip(report.SEARCHES.values(), searched[3:], strict=True))["first ten for a key"]
         == ".30 ± .07"
     )
+    assert "humming" not in report.markdown(made_up.results())
 
 
 def test_the_plot_shows_every_run(tmp_path):
@@ -75,7 +89,7 @@ def test_the_plot_shows_every_run(tmp_path):
 
     found = report.rows(made_up.results())
     names = list(dict.fromkeys(name for name, _, _ in found))
-    report._dots(Axes(), "key_weighted", found, names, ["encoder", "tempo"])
-    assert len(drawn) == len(set(drawn)) + 2 == 3 * (1 + 2 * 3)  # random init's are all equal
+    report._dots(Axes(), "key_weighted", found, names, ["encoder", "tempo", "pitch"])
+    assert len(drawn) == len(set(drawn)) + 2 == 3 * (1 + 3 * 3)  # random init's are all equal
     report.plot(made_up.results(("simclr", 0)), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
