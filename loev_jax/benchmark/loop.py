@@ -1,24 +1,29 @@
 """What a run costs beside its steps: the loop around them, checkpoints, and the start.
 
-`configs/loev_tempo.py:small` on clips of noise, trained as a user trains it. The loop's time is
-read from the clock in its event files, and compared with the same compiled step fed with one batch,
-in turn with it.
+`configs/loev_tempo.py:small` on clips of noise, trained as a user trains it. Every few steps that
+training is stopped where it is, and the same compiled step, fed with one batch, takes a turn, so
+that both are timed within seconds of each other on a machine whose pace drifts over minutes. The
+loop's time is read from the clock in its event files. What else a machine does only ever adds to a
+time, so lower quartiles are compared. The time that processors worked is compared too: what others
+take of a machine is not in it, and waiting is not either.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import psutil
 import soundfile as sf
 
 from loev_jax import config, fsdp, presets
@@ -31,11 +36,14 @@ from loev_jax.errors import UserError
 from loev_jax.monitor.writers import FILE
 
 ROOT = Path(__file__).parents[2]
-CONFIG = "configs/loev_tempo.py:small"
+CONFIG, LOOP = "configs/loev_tempo.py:small", "loop"
 HEADS = {"tempo": "time_stretch"}
 
-ROUNDS, STEPS, EVERY = 5, 50, 5
-"""Alternations of bare step and loop, the steps of each, and steps from one time to the next."""
+TURNS, EVERY, WARM = 30, 5, 3
+"""Turns of the bare step; the steps of one, also from one line of the loop's to the next; and the
+lines before the first turn: the first is that of a step with a look at its views."""
+
+SAVES = 6
 
 CLIPS, SECONDS = 64, 30.0
 
@@ -48,17 +56,19 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         quick: two clips a step, few steps, once.
 
     Returns:
-        `loop_over_bare`; `step_milliseconds` of both; `save_share`, what a checkpoint adds to the
-        steps around it over the default interval between two, and its `save_milliseconds`;
-        `start_seconds`, to the metrics of the first step, from a cold and a warm program cache.
+        `loop_over_bare`, of lower quartiles, and `work_over_bare`, of the time of processors;
+        `step_milliseconds` and `step_processor_milliseconds` of both; `save_share`, what a
+        checkpoint adds to the steps around it over the default interval between two, and its
+        `save_milliseconds`; `start_seconds`, to the metrics of the first step, from a cold and a
+        warm program cache.
     """
     del out
-    rounds, number = (1, 2 * EVERY) if quick else (ROUNDS, STEPS)
+    turns = 2 if quick else TURNS
     settings = presets.recipe("small", HEADS)
     settings.training.clips = 2 if quick else settings.training.clips
     recipe = config.read(settings)
-    progress = Progress("loop", 2 * rounds + 3, "runs")
-    done = iter(range(1, 2 * rounds + 4))
+    progress = Progress("loop", turns + 3, "turns")
+    done = iter(range(1, turns + 4))
     with tempfile.TemporaryDirectory(prefix="loev_jax_loop_") as place:
         root = Path(place)
         given = (
@@ -70,27 +80,41 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
             started[name] = _start(root, name, given)
             progress.update(next(done))
         bare_steps = _bare(recipe)
-        seconds: dict[str, list[float]] = {"bare": [], "loop": []}
-        for at in range(rounds):
-            seconds["bare"].append(_median(bare_steps, number))
+        taken = []
+        for turn in _turns(root, bare_steps, given, turns):
+            taken.append(turn)
             progress.update(next(done))
-            seconds["loop"].append(_loop(root, at, number, given))
-            progress.update(next(done))
-        saving = _saving(bare_steps, recipe, root, rounds)
+        lines = _lines(root)
+        saving = _saving(bare_steps, recipe, root, 1 if quick else SAVES)
         progress.update(next(done))
     progress.close()
-    bare, loop = (statistics.median(seconds[name]) for name in ("bare", "loop"))
+    step = {
+        "bare": _quartiles([turn.seconds for turn in taken]),
+        "in the loop": _quartiles(_seconds(lines, taken)),
+    }
+    work = {
+        "bare": statistics.fmean(turn.work for turn in taken),
+        "in the loop": _work(lines, taken),
+    }
     every = recipe.training.checkpoint_every
     return {
         "clips": recipe.training.clips,
         "views": recipe.views.number,
-        "loop_over_bare": statistics.median(np.divide(seconds["loop"], seconds["bare"])),
-        "step_milliseconds": {"bare": 1000 * bare, "in the loop": 1000 * loop},
-        "save_share": saving / (every * bare),
+        "loop_over_bare": step["in the loop"]["lower"] / step["bare"]["lower"],
+        "work_over_bare": work["in the loop"] / work["bare"],
+        "step_milliseconds": step,
+        "step_processor_milliseconds": {name: 1000 * seconds for name, seconds in work.items()},
+        "save_share": 1000 * saving / (every * step["bare"]["median"]),
         "save_milliseconds": 1000 * saving,
         "checkpoint_every": every,
         "start_seconds": started,
     }
+
+
+def _quartiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Quartiles in milliseconds."""
+    values = 1000 * np.quantile(seconds, (0.25, 0.5, 0.75))
+    return dict(zip(("lower", "median", "upper"), values.tolist(), strict=True))
 
 
 def _noise(root: Path) -> Path:
@@ -142,18 +166,95 @@ def _start(root: Path, name: str, given: Sequence[str]) -> float:
     return seconds
 
 
-def _loop(root: Path, at: int, number: int, given: Sequence[str]) -> float:
-    """Median seconds of a step in a run of `number` steps, by the clock in its events."""
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One turn of the bare step.
+
+    Attributes:
+        moment: when training was stopped for it, by the clock of events.
+        spent: seconds that processors had worked for the training until then.
+        seconds: of a bare step.
+        work: seconds that processors worked for it.
+    """
+
+    moment: float
+    spent: float
+    seconds: float
+    work: float
+
+
+def _turns(
+    root: Path, take: Callable[[], None], given: Sequence[str], turns: int
+) -> Iterator[Turn]:
+    """Trains, and lets the bare step take turns with it.
+
+    Training writes a line every `EVERY` steps. It is stopped after the second line of a turn, so
+    that it was not stopped between the two.
+
+    Raises:
+        UserError: the training ended.
+    """
+    length = (f"--config.training.steps={10**6}", f"--config.training.log_every={EVERY}")
+    training = _train(root, LOOP, given, *length)
+    process = psutil.Process(training.pid)
+    try:
+        _await(root, training, WARM)
+        for _ in range(turns):
+            _await(root, training, 2)
+            process.suspend()
+            moment, spent = time.time(), sum(process.cpu_times()[:2])
+            begin, worked = time.perf_counter(), time.process_time()
+            take()
+            seconds, work = time.perf_counter() - begin, time.process_time() - worked
+            yield Turn(moment, spent, seconds / EVERY, work / EVERY)
+            process.resume()
+    finally:
+        if training.poll() is None:
+            process.resume()
+        training.terminate()  # it closes its event files
+        training.wait()
+
+
+def _await(root: Path, training: subprocess.Popen[bytes], more: int) -> None:
+    """Waits until a run has written some more lines. Raises UserError where it ended."""
+    metrics = root / LOOP / FILE
+
+    def written() -> int:
+        return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+
+    enough = written() + more
+    while written() < enough:
+        if training.poll() is not None:
+            _end(training, root, LOOP)
+            raise UserError(f"benchmark loop: training ended after {written()} lines")
+        time.sleep(0.02)
+
+
+def _lines(root: Path) -> list[tuple[float, int]]:
+    """When each line of the loop was written, and its step."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    name = f"loop {at}"
-    length = (f"--config.training.steps={number + EVERY}", f"--config.training.log_every={EVERY}")
-    _end(_train(root, name, given, *length), root, name)
-    events = EventAccumulator(str(root / name / "train"), size_guidance={"tensors": 0})
+    events = EventAccumulator(str(root / LOOP / "train"), size_guidance={"tensors": 0})
     events.Reload()
-    # Steps with a look at the views have a line of their own.
-    times = [event.wall_time for event in events.Tensors("loss") if event.step % EVERY == 0]
-    return float(np.median(np.diff(times))) / EVERY
+    return [(event.wall_time, event.step) for event in events.Tensors("loss")]
+
+
+def _seconds(lines: Sequence[tuple[float, int]], taken: Sequence[Turn]) -> list[float]:
+    """Seconds of a step of the loop between its last two lines before each turn."""
+    seconds = []
+    for turn in taken:
+        (start, first), (end, last) = [line for line in lines if line[0] <= turn.moment][-2:]
+        seconds.append((end - start) / (last - first))
+    return seconds
+
+
+def _work(lines: Sequence[tuple[float, int]], taken: Sequence[Turn]) -> float:
+    """Seconds that processors worked for a step of the loop, from the first turn to the last."""
+    first, last = (
+        max(step for moment, step in lines if moment <= turn.moment)
+        for turn in (taken[0], taken[-1])
+    )
+    return (taken[-1].spent - taken[0].spent) / (last - first)
 
 
 def _bare(recipe: Recipe) -> Callable[[], None]:
@@ -171,15 +272,6 @@ def _bare(recipe: Recipe) -> Callable[[], None]:
 
     take()  # compiles
     return take
-
-
-def _median(take: Callable[[], None], number: int) -> float:
-    """Median seconds of a step, of `number`."""
-    times = [time.perf_counter()]
-    for _ in range(number // EVERY):
-        take()
-        times.append(time.perf_counter())
-    return float(np.median(np.diff(times))) / EVERY
 
 
 def _saving(take: Callable[[], None], recipe: Recipe, root: Path, rounds: int) -> float:
