@@ -24,6 +24,7 @@ _DATA = flags.DEFINE_string("data", None, "A data set to evaluate on instead of 
 _MIX = flags.DEFINE_multi_string(
     "mix", [], "A further space, a weighted sum of others: pitch=2+tempo=1. May be given again."
 )
+_BASELINES = flags.DEFINE_bool("baselines", True, "Evaluate random init and shuffled labels too.")
 _SEGMENTS = flags.DEFINE_integer("segments", None, "Most segments heard of a clip (6).")
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     well = job.run(
         Path(_WORKDIR.value).expanduser(),
         _TASKS.value,
-        job.Settings(_CLIPS.value, segments, tuple(_MIX.value)),
+        job.Settings(_CLIPS.value, segments, tuple(_MIX.value), _BASELINES.value),
         _STEP.value,
         _WATCH.value,
         Path(_DATA.value).expanduser() if _DATA.value else None,

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loev_jax.comparison.plan import VARIANT, Plan, config_path
+from loev_jax.comparison.plan import REFERENCE, VARIANT, Plan, config_path
 from loev_jax.data import records
 from loev_jax.errors import UserError
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
@@ -115,7 +115,13 @@ def run(
     trained = time.monotonic()
     columns = records.open_split(plan.data, "test").label_names
     tasks = ",".join((*evaluators(columns)[0], *(DEARER if dearer else ())))
-    _call(root / "launch" / "eval.py", f"--workdir={workdir}", "--step=last", f"--tasks={tasks}")
+    _call(
+        root / "launch" / "eval.py",
+        f"--workdir={workdir}",
+        "--step=last",
+        f"--tasks={tasks}",
+        f"--baselines={name == REFERENCE}",  # random init is the same for all, and takes as long
+    )
     result = json.loads((workdir / "eval" / f"{last}.json").read_text(encoding="utf-8"))
     seconds = {"training": round(trained - start), "evaluation": round(time.monotonic() - trained)}
     if begun:

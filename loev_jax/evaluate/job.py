@@ -48,11 +48,13 @@ class Settings:
         clips: at most so many of each split; None for all.
         segments: most segments of a clip.
         mix: further spaces, weighted sums of the others, as `Mix.parse` reads them.
+        baselines: whether random init and shuffled labels are evaluated too.
     """
 
     clips: int | None = None
     segments: int = SEGMENTS
     mix: Sequence[str] = ()
+    baselines: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mix", [str(Mix.parse(text)) for text in self.mix])
@@ -193,9 +195,16 @@ class Job:
     def _embed(
         self, model: models.Model
     ) -> tuple[dict[str, Facts], dict[str, Vectored], dict[str, Vectored]]:
-        """Facts, where the checkpoint puts the clips, and where the random-init model does."""
+        """Facts, where the checkpoint puts the clips, and where the random-init model does.
+
+        The last is empty without baselines.
+        """
         self.directory.mkdir(exist_ok=True)
         recipe = self._recipe
+        heads = recipe.model.projected
+        if not self.settings.baselines:
+            facts, spaces = self._embed_with([model])
+            return facts, _complete(spaces[0], heads, self._mixes), {}
         settings = (
             f"{recipe.model}\n{recipe.views}\n{recipe.seed}\n"
             f"{self.settings.clips} clips, {self.settings.segments} segments\n"
@@ -212,7 +221,6 @@ class Job:
             self._baseline_key, self._baseline = key, random
             self._baseline_scores.clear()
         assert self._baseline is not None
-        heads = recipe.model.projected
         return (
             facts,
             _complete(spaces[0], heads, self._mixes),
@@ -268,16 +276,17 @@ class Job:
                 raise FloatingPointError(f"space {space!r} is not finite: training has diverged")
         for reason in (reasons := evaluator.left_out(facts)):
             say(f"step {result['step']}: {name}: left out, {reason}")
-        if name not in self._baseline_scores:
-            self._baseline_scores[name] = {
-                space: evaluator.score(facts, random, space) for space in spaces
-            }
-        shuffle = np.random.default_rng(self._recipe.seed)
         found: dict[str, dict[str, Mapping[str, Figure]]] = {
-            results.CHECKPOINT: {space: evaluator.score(facts, here, space) for space in spaces},
-            results.RANDOM_INIT: self._baseline_scores[name],
-            results.SHUFFLED: {ENCODER: evaluator.score(facts, here, ENCODER, shuffle)},
+            results.CHECKPOINT: {space: evaluator.score(facts, here, space) for space in spaces}
         }
+        if self.settings.baselines:
+            if name not in self._baseline_scores:
+                self._baseline_scores[name] = {
+                    space: evaluator.score(facts, random, space) for space in spaces
+                }
+            shuffle = np.random.default_rng(self._recipe.seed)
+            found[results.RANDOM_INIT] = self._baseline_scores[name]
+            found[results.SHUFFLED] = {ENCODER: evaluator.score(facts, here, ENCODER, shuffle)}
         for section, by_space in found.items():
             for space, metrics in by_space.items():
                 result[section].setdefault(space, {}).update(metrics)

@@ -91,15 +91,16 @@ def summary(result: Mapping[str, Any], run: str) -> str:
 
 
 def plot(result: Mapping[str, Any], path: Path) -> None:
-    """Draws bars per space beside random init's, and writes them at once or not at all."""
+    """Draws bars per space, beside random init's if known; writes them at once or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    spaces = list(result[CHECKPOINT])
+    spaces, beside = list(result[CHECKPOINT]), bool(result[RANDOM_INIT])
+    bars_of = [(-0.2, CHECKPOINT, "C0"), (0.2, RANDOM_INIT, "0.75")]
     figure = Figure(figsize=(12, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, metric in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
-        for offset, section, colour in ((-0.2, CHECKPOINT, "C0"), (0.2, RANDOM_INIT, "0.75")):
+        for offset, section, colour in bars_of if beside else bars_of[:1]:
             values = [result[section].get(space, {}).get(metric) for space in spaces]
             heights = [0.0 if value is None else max(value, 0.0) for value in values]
             places = [place + offset for place in range(len(spaces))]
@@ -114,10 +115,8 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
         axes.set_xticks(range(len(spaces)), spaces, rotation=30, ha="right", fontsize=8)
         axes.set_ylim(0.0, 1.08)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(
-        f"step {result['step']}: blue the checkpoint with 95 % intervals, grey random init, "
-        "dotted shuffled labels"
-    )
+    others = ", grey random init, dotted shuffled labels" if beside else ""
+    figure.suptitle(f"step {result['step']}: blue the checkpoint with 95 % intervals{others}")
     partial = path.with_name(f".{path.name}.partial")
     figure.savefig(partial, format="png", dpi=110)
     os.replace(partial, path)

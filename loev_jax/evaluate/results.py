@@ -51,8 +51,9 @@ def read(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     try:
         result = json.loads(path.read_text())
-        # Older results have no mix.
-        made_with = {name: ({"mix": []} | result["settings"])[name] for name in settings}
+        # Older results have no mix, and baselines without being asked.
+        older = {"mix": [], "baselines": True}
+        made_with = {name: (older | result["settings"])[name] for name in settings}
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -60,10 +61,15 @@ def read(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     for name, mine in settings.items():
         if made_with[name] != mine:
             raise UserError(
-                f"{path} was made with --{name}={made_with[name] or 'all'}, not {mine or 'all'}: "
+                f"{path} was made with --{name}={_flag(made_with[name])}, not {_flag(mine)}: "
                 f"remove it, or evaluate with the same --{name}"
             )
     return result
+
+
+def _flag(value: Any) -> str:
+    """A setting as one would give it."""
+    return str(value).lower() if isinstance(value, bool) else str(value or "all")
 
 
 def write(path: Path, result: Mapping[str, Any]) -> None:

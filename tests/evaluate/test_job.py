@@ -245,6 +245,22 @@ def test_results_of_other_settings_stop_the_job(workdir):
     assert (workdir / "eval" / "1.json").read_bytes() == before
 
 
+def test_without_baselines_the_figures_are_the_same(workdir, capsys):
+    settings = job.Settings(clips=16, baselines=False)
+    assert job.run(workdir, ["tempo", "equivariance"], settings, "1", False)
+    alone = read(workdir, 1)
+    assert alone["random_init"] == alone["shuffled_labels"] == {}
+    assert (workdir / "eval/1.png").exists()
+    assert "random init" not in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"made with --baselines=false, not true: remove it, or"):
+        job.run(workdir, ["tempo"], job.Settings(clips=16), "1", False)
+    (workdir / "eval/1.json").unlink()
+    assert job.run(workdir, ["tempo", "equivariance"], job.Settings(clips=16), "1", False)
+    beside = read(workdir, 1)
+    assert beside["random_init"].keys() == beside["spaces"].keys()
+    assert alone["spaces"] == beside["spaces"]
+
+
 def test_a_result_is_whole_or_not_there(tmp_path, monkeypatch):
     path = tmp_path / "3.json"
     monkeypatch.setattr(results.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
