@@ -21,6 +21,7 @@ from loev_jax.evaluate.features import Parts, numbered, rotate, standardise
 
 Kind = Literal["classes", "numbers"]
 Weights = dict[str, jax.Array]
+"""Of all members, [inputs, members, units]; a bias has one input."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Grid:
     seeds: int = 3
     hidden: int = 256
     batch: int = 128
-    epochs: int = 40
+    epochs: int = 20
 
 
 GRID = Grid()
@@ -123,80 +124,92 @@ def _train(
     grid: Grid,
 ) -> jax.Array:
     """Trains all members, picks one per seed, returns its outputs for the test rows."""
-    rates, decays = jnp.meshgrid(jnp.array(grid.learning_rates), jnp.array(grid.weight_decays))
-
-    def begin(key: jax.Array) -> Weights:
-        first, second = jax.random.split(key)
-        shape = (train.shape[1], grid.hidden)
-        return {
-            "first": jax.random.normal(first, shape) * jnp.sqrt(2 / size),
-            "first_bias": jnp.zeros(grid.hidden),
-            "second": jax.random.normal(second, (grid.hidden, train_targets.shape[1]))
-            / jnp.sqrt(grid.hidden),
-            "second_bias": jnp.zeros(train_targets.shape[1]),
-        }
-
+    rates, decays = (
+        jnp.repeat(one.ravel(), grid.seeds)[None, :, None]
+        for one in jnp.meshgrid(jnp.array(grid.learning_rates), jnp.array(grid.weight_decays))
+    )
+    members = rates.size
+    points = members // grid.seeds
     batch = min(grid.batch, len(train))
     batches = len(train) // batch
     mixed = jax.vmap(jax.random.permutation, in_axes=(0, None))(
         jax.random.split(jax.random.key(1), grid.epochs), len(train)
     )
     orders = mixed[:, : batches * batch].reshape(grid.epochs, batches, batch)
+    optimiser = optax.scale_by_adam()
+    schedule = optax.cosine_decay_schedule(1.0, grid.epochs * batches)
 
-    def member(rate: jax.Array, decay: jax.Array, key: jax.Array) -> tuple[jax.Array, Weights]:
-        """The best validation score of one member, and its weights then."""
-        optimiser = optax.adamw(
-            optax.cosine_decay_schedule(1.0, grid.epochs * batches),
-            weight_decay=decay,
-            mask=lambda weights: {name: not name.endswith("bias") for name in weights},
-        )
+    def drawn(key: jax.Array, inputs: int, units: int) -> jax.Array:
+        """Normal [inputs, members, units], other ones for each seed."""
+        keys = jax.random.split(key, grid.seeds)
+        one = jax.vmap(lambda key: jax.random.normal(key, (inputs, units)), out_axes=1)(keys)
+        return jnp.tile(one, (1, points, 1))
 
-        def learn(carry: tuple, rows: jax.Array) -> tuple[tuple, None]:
-            weights, state = carry
-            slope = jax.grad(_loss)(weights, train[rows], train_targets[rows], kind)
-            updates, state = optimiser.update(slope, state, weights)
-            moved = jax.tree.map(lambda w, u: w + rate * u, weights, updates)
-            return (moved, state), None
+    first, second = jax.random.split(jax.random.key(0))
+    width, targets = train.shape[1], train_targets.shape[1]
+    weights = {
+        "first": drawn(first, width, grid.hidden) * jnp.sqrt(2 / size),
+        "first_bias": jnp.zeros((1, members, grid.hidden)),
+        "second": drawn(second, grid.hidden, targets) / jnp.sqrt(grid.hidden),
+        "second_bias": jnp.zeros((1, members, targets)),
+    }
 
-        def epoch(carry: tuple, order: jax.Array) -> tuple[tuple, None]:
-            training, best, kept = carry
-            training, _ = jax.lax.scan(learn, training, order)
-            score = _score(training[0], validation, validation_targets, kind)
-            better = score > best  # which a NaN is not
-            kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), training[0], kept)
-            return (training, jnp.where(better, score, best), kept), None
+    def all_losses(weights: Weights, rows: jax.Array) -> jax.Array:
+        """Their sum: no member's gradient depends on another."""
+        return jnp.sum(_losses(weights, train[rows], train_targets[rows], kind))
 
-        weights = begin(key)
-        start = ((weights, optimiser.init(weights)), jnp.array(-jnp.inf), weights)
-        (_, best, kept), _ = jax.lax.scan(epoch, start, orders)
-        return best, kept
+    def learn(carry: tuple, given: tuple[jax.Array, jax.Array]) -> tuple[tuple, None]:
+        weights, state = carry
+        rows, pace = given
+        updates, state = optimiser.update(jax.grad(all_losses)(weights, rows), state)
+        moved = {
+            name: one
+            - pace * rates * (updates[name] + (0 if name.endswith("bias") else decays * one))
+            for name, one in weights.items()
+        }
+        return (moved, state), None
 
-    keys = jax.random.split(jax.random.key(0), grid.seeds)
-    over_seeds = jax.vmap(member, in_axes=(None, None, 0))
-    scores, weights = jax.vmap(over_seeds, in_axes=(0, 0, None))(
-        rates.ravel(), decays.ravel(), keys
+    def epoch(carry: tuple, given: tuple[jax.Array, jax.Array]) -> tuple[tuple, None]:
+        training, best, kept = carry
+        training, _ = jax.lax.scan(learn, training, given)
+        scores = _scores(training[0], validation, validation_targets, kind)
+        better = scores > best  # which a NaN is not
+        kept = jax.tree.map(lambda a, b: jnp.where(better[None, :, None], a, b), training[0], kept)
+        return (training, jnp.where(better, scores, best), kept), None
+
+    begin = ((weights, optimiser.init(weights)), jnp.full(members, -jnp.inf), weights)
+    paces = schedule(jnp.arange(grid.epochs * batches)).reshape(grid.epochs, batches)
+    (_, best, kept), _ = jax.lax.scan(epoch, begin, (orders, paces))
+    point = jnp.argmax(jnp.mean(best.reshape(points, grid.seeds), axis=1))
+    picked = jax.tree.map(
+        lambda one: jax.lax.dynamic_slice_in_dim(one, point * grid.seeds, grid.seeds, axis=-2), kept
     )
-    point = jnp.argmax(jnp.mean(scores, axis=1))
-    return jax.vmap(_outputs, in_axes=(0, None))(jax.tree.map(lambda w: w[point], weights), test)
+    return jnp.moveaxis(_outputs(picked, test), 1, 0)
+
+
+_product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def _outputs(weights: Weights, inputs: jax.Array) -> jax.Array:
-    product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    hidden = jax.nn.relu(product(inputs, weights["first"]) + weights["first_bias"][None])
-    return product(hidden, weights["second"]) + weights["second_bias"][None]
+    """[rows, members, targets]. The first layer is one product: all members have the same rows."""
+    width, members, hidden = weights["first"].shape
+    flat = _product("ni,iu->nu", inputs, weights["first"].reshape(width, members * hidden))
+    units = jax.nn.relu(flat.reshape(-1, members, hidden) + weights["first_bias"])
+    return _product("nmh,hmo->nmo", units, weights["second"]) + weights["second_bias"]
 
 
-def _loss(weights: Weights, inputs: jax.Array, targets: jax.Array, kind: Kind) -> jax.Array:
-    outputs = _outputs(weights, inputs)
+def _losses(weights: Weights, inputs: jax.Array, targets: jax.Array, kind: Kind) -> jax.Array:
+    """Of each member, [members]."""
+    outputs, targets = _outputs(weights, inputs), targets[:, None]
     if kind == "numbers":
-        return jnp.mean(jnp.square(outputs - targets))
-    return jnp.mean(optax.softmax_cross_entropy(outputs, targets))
+        return jnp.mean(jnp.square(outputs - targets), axis=(0, 2))
+    return jnp.mean(optax.softmax_cross_entropy(outputs, targets), axis=0)
 
 
-def _score(weights: Weights, inputs: jax.Array, targets: jax.Array, kind: Kind) -> jax.Array:
-    """Larger is better: accuracy, or minus the mean squared error."""
+def _scores(weights: Weights, inputs: jax.Array, targets: jax.Array, kind: Kind) -> jax.Array:
+    """Larger is better: accuracy, or minus the mean squared error, [members]."""
     if kind == "numbers":
-        return -_loss(weights, inputs, targets, kind)
-    right = jnp.argmax(_outputs(weights, inputs), axis=-1) == jnp.argmax(targets, axis=-1)
+        return -_losses(weights, inputs, targets, kind)
+    right = jnp.argmax(_outputs(weights, inputs), axis=-1) == jnp.argmax(targets, axis=-1)[:, None]
     known = jnp.any(targets > 0, axis=-1)  # a class that training lacks is never right
-    return jnp.mean(right & known)
+    return jnp.mean(right & known[:, None], axis=0)
