@@ -28,7 +28,10 @@ COLUMNS = {
     "time_stretch_r2": "R² of the stretch",
     "pitch_shift_r2": "R² of the shift",
 }
-"""Columns of the table, by metric."""
+"""Columns of the table, by metric; one without a number is left out."""
+
+UNLABELLED = {"same_clip_mrr": "the same clip moved, MRR"}
+"""Further columns, where no clip has a tempo or a key."""
 
 ASKED = {
     "humming_mrr": "humming, MRR",
@@ -69,8 +72,11 @@ def _further(result: Mapping[str, Any]) -> list[str]:
 def table(result: Mapping[str, Any]) -> str:
     """The result of one checkpoint as a Markdown table: its spaces, then the baselines."""
     there = {name for metrics in result[CHECKPOINT].values() for name in metrics}
+    columns = {name: title for name, title in COLUMNS.items() if name in there}
+    if not any(name in there for name in ("tempo_r2", "key_weighted")):
+        columns |= {name: title for name, title in UNLABELLED.items() if name in there}
     asked = {name: title for name, title in ASKED.items() if name in there}
-    columns = COLUMNS | asked | {name: name.replace("_", " ") for name in _further(result)}
+    columns |= asked | {name: name.replace("_", " ") for name in _further(result)}
     rows: list[list[str]] = []
     for section, label in _ROWS.items():
         rows += [

@@ -27,9 +27,10 @@ def test_the_table_shows_every_space_beside_its_baselines(result):
     lines = report.summary(result, "runs/x").splitlines()
     assert lines[0] == "runs/x, step 7 (5 train, 2 test clips)"
     header, rule, *rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines[2:]]
-    assert header == ["space", *report.COLUMNS.values()]
+    there = ["neighbour_tempo", "key_weighted", "tempo_r2"]
+    assert header == ["space", *(report.COLUMNS[name] for name in there)]
     assert set("".join(rule)) == {"-"}
-    cells = {row[0]: dict(zip(report.COLUMNS, row[1:], strict=True)) for row in rows}
+    cells = {row[0]: dict(zip(there, row[1:], strict=True)) for row in rows}
     assert list(cells) == [
         *("encoder", "tempo", "random init, encoder", "random init, tempo"),
         "shuffled labels, encoder",
