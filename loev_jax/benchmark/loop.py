@@ -227,7 +227,7 @@ def _await(root: Path, training: subprocess.Popen[bytes], more: int) -> None:
         if training.poll() is not None:
             _end(training, root, LOOP)
             raise UserError(f"benchmark loop: training ended after {written()} lines")
-        time.sleep(0.02)
+        time.sleep(0.1)  # on the cores that are timed
 
 
 def _lines(root: Path) -> list[tuple[float, int]]:

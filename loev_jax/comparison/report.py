@@ -128,7 +128,8 @@ def _disentanglement(results: Results) -> str:
         means = [
             there
             for seed in range(results.plan.seeds)
-            if (there := matrices.disentanglement(results.runs.get(key(name, seed), {})))
+            if key(name, seed) in results.runs
+            and (there := matrices.disentanglement(results.runs[key(name, seed)]))
         ]
         if means:
             kept, other = ([one[column] for one in means] for column in (0, 1))

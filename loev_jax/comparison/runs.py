@@ -120,7 +120,7 @@ def run(
         f"--workdir={workdir}",
         "--step=last",
         f"--tasks={tasks}",
-        f"--baselines={name == REFERENCE}",  # random init is the same for all, and takes as long
+        f"--baselines={name == REFERENCE}",  # the tables show that of the reference
     )
     result = json.loads((workdir / "eval" / f"{last}.json").read_text(encoding="utf-8"))
     seconds = {"training": round(trained - start), "evaluation": round(time.monotonic() - trained)}

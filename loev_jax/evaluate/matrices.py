@@ -42,8 +42,6 @@ def disentanglement(result: Mapping[str, Any]) -> tuple[float, float] | None:
         The means on and off the diagonal of heads by parameters; None where either has nothing.
     """
     heads = {name: set(kept) for name, kept in result.get(HEADS, {}).items()}
-    if not heads:
-        return None
     kept_by_any = set().union(*heads.values())
     names, table = equivariance(result)
     spaces = list(result[CHECKPOINT])

@@ -31,7 +31,7 @@ COLUMNS = {
 """Columns of the table, by metric; one without a number is left out."""
 
 UNLABELLED = {"same_clip_mrr": "the same clip moved, MRR"}
-"""Further columns, where no clip has a tempo or a key."""
+"""Further columns, where neither tempo nor key was read."""
 
 ASKED = {
     "humming_mrr": "humming, MRR",
