@@ -25,8 +25,9 @@ class Settings:
         only: recipes by name; None for all.
         seeds: of each recipe.
         steps: of the reference; the others get as many as take equally long.
-        quick: time the steps in a hurry, and leave out the searches by hum, score and words, which
-            are otherwise made with the first seed of each recipe: they take as long as the rest.
+        quick: time the steps in a hurry, hear less of each clip, and leave out the searches by hum,
+            score and words, which are otherwise made with the first seed of each recipe: they take
+            as long as the rest.
     """
 
     data: str
@@ -70,7 +71,13 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
             _eta(results, todo[number:]),
         )  # fmt: skip
         results.runs[runs.key(name, seed)] = runs.run(
-            root, results.plan, name, seed, workdirs, dearer=not settings.quick and seed == 0
+            root,
+            results.plan,
+            name,
+            seed,
+            workdirs,
+            dearer=not settings.quick and seed == 0,
+            quick=settings.quick,
         )
         runs.write(out, results)
     show(out)

@@ -11,10 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from loev_jax import config, fsdp
+from loev_jax import config, fsdp, program_cache
 from loev_jax import step as steps
 from loev_jax.benchmark.timing import measure
 from loev_jax.config import Recipe
+from loev_jax.data import processes
 from loev_jax.errors import UserError
 
 RECIPES = {
@@ -93,6 +94,9 @@ def equal_time(milliseconds: Mapping[str, float], reference_steps: int) -> dict[
 def time_steps(root: Path, names: Sequence[str], quick: bool) -> dict[str, float]:
     """Times a training step of each recipe and of the reference, in turn, on one device.
 
+    A process of its own does it: one that has touched an accelerator keeps it, or most of its
+    memory, to its end, and the runs that follow need it.
+
     Args:
         root: of the repository.
         names: of the recipes.
@@ -100,7 +104,15 @@ def time_steps(root: Path, names: Sequence[str], quick: bool) -> dict[str, float
 
     Returns:
         Median milliseconds of a step, by recipe.
+
+    Raises:
+        UserError: the process was killed.
     """
+    with processes.pool(1, program_cache.use) as pool:
+        return pool.submit(_time_here, root, names, quick).result()
+
+
+def _time_here(root: Path, names: Sequence[str], quick: bool) -> dict[str, float]:
     mesh = fsdp.make_mesh(jax.devices()[:1])
     timed = {}
     for name in dict.fromkeys((*names, REFERENCE)):

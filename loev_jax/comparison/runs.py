@@ -28,6 +28,9 @@ FILE = "results.json"
 DEARER = (Humming.name, ByScore.name, ByWords.name)
 """Tasks that are made for a comparison beside the default ones, with the first seed."""
 
+QUICK_SEGMENTS = 2
+"""Of a clip, in a quick comparison: embedding takes a third of the time."""
+
 _SECTIONS = (CHECKPOINT, RANDOM_INIT, HEADS)
 
 
@@ -83,7 +86,7 @@ def write(directory: Path, results: Results) -> None:
 
 
 def run(
-    root: Path, plan: Plan, name: str, seed: int, workdirs: Path, *, dearer: bool
+    root: Path, plan: Plan, name: str, seed: int, workdirs: Path, *, dearer: bool, quick: bool
 ) -> dict[str, Any]:
     """Trains and evaluates one recipe with one seed; an interrupted training is resumed.
 
@@ -94,6 +97,7 @@ def run(
         seed: of the run.
         workdirs: gets the run's directory.
         dearer: whether `DEARER` are made too.
+        quick: whether clips are heard in `QUICK_SEGMENTS` instead of as many as fit.
 
     Returns:
         Its metrics, as in `Results.runs`.
@@ -121,6 +125,7 @@ def run(
         "--step=last",
         f"--tasks={tasks}",
         f"--baselines={name == REFERENCE}",  # the tables show that of the reference
+        *([f"--segments={QUICK_SEGMENTS}"] if quick else []),
     )
     result = json.loads((workdir / "eval" / f"{last}.json").read_text(encoding="utf-8"))
     seconds = {"training": round(trained - start), "evaluation": round(time.monotonic() - trained)}

@@ -1,5 +1,7 @@
 """Results of a comparison that nobody ran."""
 
+import os
+
 from loev_jax.comparison.plan import Plan
 from loev_jax.comparison.report import PANELS
 from loev_jax.comparison.runs import Results, key
@@ -10,6 +12,11 @@ PLAN = Plan("data", 3, 100, STEPS, MILLISECONDS)
 
 
 CLASSICAL = {"tempo_acc1": 0.7, "tempo_acc2": 0.9, "key_weighted": 0.8}
+
+
+def who_times(root, names, quick) -> dict[str, int]:
+    """Stands for the clock, in whatever process it is asked."""
+    return dict.fromkeys(names, os.getpid())
 
 
 def run(seed: int = 0) -> dict:

@@ -17,13 +17,15 @@ class Laboratory:
 
     def __init__(self):
         self.done, self.pace, self.breaks_at, self.heard = [], 1.0, None, 0
+        self.quick = None
 
     def time_steps(self, root, names, quick):
         several = dict.fromkeys((*names, plans.REFERENCE))
         return {name: made_up.MILLISECONDS[name] * self.pace for name in several}
 
-    def run(self, root, plan, name, seed, workdirs, *, dearer):
-        assert dearer == (seed == 0)
+    def run(self, root, plan, name, seed, workdirs, *, dearer, quick):
+        assert dearer == (seed == 0 and not quick)
+        self.quick = quick
         if len(self.done) == self.breaks_at:
             raise UserError("status 1 of train.py")
         self.done.append((name, seed, plan.steps[name]))
@@ -44,8 +46,8 @@ def _laboratory(monkeypatch):
     return made
 
 
-def compare(out: Path, only=ALL, seeds=2, steps=100):
-    settings = comparison.Settings("data", only, seeds, steps, quick=False)
+def compare(out: Path, only=ALL, seeds=2, steps=100, quick=False):
+    settings = comparison.Settings("data", only, seeds, steps, quick)
     comparison.run(Path("root"), out, out / "runs", settings)
 
 
@@ -74,6 +76,12 @@ def test_a_recipe_added_on_a_slower_day_gets_equal_time(laboratory, tmp_path):
     compare(tmp_path, only=["loevpp_tempo_pitch"], seeds=1)
     assert laboratory.done[-1] == ("loevpp_tempo_pitch", 0, 50)
     assert list(runs.read(tmp_path).plan.steps) == ALL
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_quick_one_has_quick_runs(laboratory, tmp_path, quick):
+    compare(tmp_path, seeds=1, quick=quick)
+    assert laboratory.quick == quick
 
 
 def test_another_length_is_refused(laboratory, tmp_path):

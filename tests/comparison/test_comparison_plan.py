@@ -1,5 +1,6 @@
 """The plan of a comparison: equal time, and what is run in which order."""
 
+import os
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -36,6 +37,11 @@ def test_every_recipe_with_the_first_seed_comes_first():
 def test_recipes_are_configs_and_the_reference_one_of_them():
     assert plan.REFERENCE in plan.RECIPES
     assert all(plan.config_path(ROOT, name).is_file() for name in plan.RECIPES)
+
+
+def test_steps_are_timed_apart_so_that_the_runs_have_the_accelerator(monkeypatch):
+    monkeypatch.setattr(plan, "_time_here", made_up.who_times)
+    assert plan.time_steps(ROOT, ["simclr"], True)["simclr"] != os.getpid()
 
 
 def test_choice():

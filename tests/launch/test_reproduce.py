@@ -44,5 +44,7 @@ def test_a_comparison_of_a_step(tmp_path):
     (found,) = results["runs"].values()
     assert found["spaces"]["encoder"].keys() >= {"tempo_r2", "time_stretch_r2"}
     assert "text_to_audio_mrr" not in found["spaces"]["encoder"]  # too dear for a quick one
+    evaluation = json.loads((out / "simclr-0" / "eval" / "1.json").read_text())
+    assert evaluation["settings"]["segments"] == 2
     again = run(f"--out={out}", "--report")
     assert again.stdout == done.stdout
