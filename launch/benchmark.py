@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from loev_jax import errors
+from loev_jax import errors, memory
 
 _ONLY = flags.DEFINE_list("only", None, "Benchmarks by name, separated by commas; default: all.")
 _OUT = flags.DEFINE_string("out", ".", "Directory for benchmarks.json and plots.")
@@ -31,6 +31,7 @@ def main() -> None:
     except OSError as error:
         raise errors.UserError(f"--out={out}: {error.strerror}") from error
     report.read(out)  # what cannot be added to is better known before the work
+    memory.keep()  # for peers in this process too
     for name in names:
         result = registry.run(name, out, _QUICK.value)
         report.write(out, name, {"quick": _QUICK.value, **result})

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from loev_jax import errors
+from loev_jax import errors, memory
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Training run to evaluate.", required=True)
 _WATCH = flags.DEFINE_bool("watch", False, "Go on until training is done.")
@@ -34,6 +34,7 @@ def main() -> None:
     from loev_jax import program_cache
     from loev_jax.evaluate import job
 
+    memory.keep()
     program_cache.use()
 
     segments = job.SEGMENTS if _SEGMENTS.value is None else _SEGMENTS.value

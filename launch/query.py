@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from loev_jax import errors
+from loev_jax import errors, memory
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Training run.", required=True)
 _AUDIO = flags.DEFINE_string("audio", None, "Recording to look for.")
@@ -36,6 +36,7 @@ def main() -> None:
     from loev_jax.corpus import roll
     from loev_jax.evaluate import query
 
+    memory.keep()
     program_cache.use()
     if _TEXT.value:
         asked: query.Recording | query.Words | query.Score = query.Words(_TEXT.value)

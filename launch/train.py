@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from loev_jax import cluster, config, errors, program_cache
+from loev_jax import cluster, config, errors, memory, program_cache
 from loev_jax.checkpoint import SaveError
 from loev_jax.monitor import profiler
 from loev_jax.monitor.log import NonFiniteLossError
@@ -37,6 +37,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> None:
     """Trains; a signal that stopped it becomes the exit status, as a shell's would."""
+    memory.keep()
     config.check_file(config_flags.get_config_filename(flags.FLAGS["config"]))
     cluster.join(
         cluster.Cluster(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)

@@ -38,15 +38,10 @@ def _parse(argv: Sequence[str]) -> list[str]:
     """Parses absl flags; whatever is wrong with them is the user's to mend."""
     try:
         rest = flags.FLAGS(list(argv))
-    except (
-        flags.Error,
-        AttributeError,
-        KeyError,
-        OSError,
-        TypeError,
-        ValueError,
-        UserError,
-    ) as error:
+    except (AttributeError, KeyError) as error:  # of ml_collections, one in the other at times
+        named = error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]
+        fail(UserError(f"no field of the config is called {named}"))
+    except (flags.Error, OSError, TypeError, ValueError, UserError) as error:
         fail(error)
     if len(rest) > 1:
         fail(UserError(f"unexpected argument {rest[1]!r}: every option is a --flag=value"))

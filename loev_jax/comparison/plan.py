@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from loev_jax import config, fsdp, program_cache
+from loev_jax import config, fsdp, memory, program_cache
 from loev_jax import step as steps
 from loev_jax.benchmark.timing import measure
 from loev_jax.config import Recipe
@@ -108,8 +108,13 @@ def time_steps(root: Path, names: Sequence[str], quick: bool) -> dict[str, float
     Raises:
         UserError: the process was killed.
     """
-    with processes.pool(1, program_cache.use) as pool:
+    with processes.pool(1, _start) as pool:
         return pool.submit(_time_here, root, names, quick).result()
+
+
+def _start() -> None:
+    memory.keep()
+    program_cache.use()
 
 
 def _time_here(root: Path, names: Sequence[str], quick: bool) -> dict[str, float]:

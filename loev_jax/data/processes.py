@@ -60,7 +60,7 @@ def available_cpus() -> int:
 
 @contextlib.contextmanager
 def pool(
-    workers: int, initialiser: Callable[..., object] | None = None, arguments: tuple[Any, ...] = ()
+    workers: int, initialiser: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool of worker processes, which end with the caller, however that ends.
 
@@ -86,7 +86,7 @@ def pool(
         executor.shutdown(cancel_futures=True)
 
 
-def _start(initialiser: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
+def _start(initialiser: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     # A parent that is killed cannot stop its workers, and they would wait for ever.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if initialiser is not None:
