@@ -39,8 +39,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(list(argv))
     except (AttributeError, KeyError) as error:  # of ml_collections, one in the other at times
-        named = error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]
-        fail(UserError(f"no field of the config is called {named}"))
+        inner = next((one for one in error.args if isinstance(one, KeyError)), error)
+        fail(UserError(f"--config: not found: {' '.join(map(str, inner.args))}"))
     except (flags.Error, OSError, TypeError, ValueError, UserError) as error:
         fail(error)
     if len(rest) > 1:

@@ -174,7 +174,7 @@ def bad(name, corpus, workdir):
         "unknown variant": (command(workdir, corpus, base="simclr.py:huge"), "'huge'"),
         "unknown field": (
             command(workdir, corpus, "--config.optimizer.learning_rat=1"),
-            "no field of the config is called 'learning_rat' Did you mean ",
+            "--config: not found: 'learning_rat' Did you mean ",
         ),
         "value out of range": (
             command(workdir, corpus, "--config.loss.temperature=0.0"),
