@@ -8,15 +8,21 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+def environment():
+    """This process's own, with one device instead of eight."""
+    flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
+    return os.environ | {"XLA_FLAGS": " ".join(flags)}
+
+
 def run(*arguments, cwd=ROOT, env=None):
     """Runs `python ARGUMENTS`; its status, stdout and stderr as text come back, whatever they are.
 
-    `env` is the environment, by default this process's own.
+    `env` takes the place of `environment()`.
     """
     return subprocess.run(
         [sys.executable, *map(os.fspath, arguments)],
         cwd=cwd,
-        env=env,
+        env=env or environment(),
         capture_output=True,
         text=True,
         timeout=300,

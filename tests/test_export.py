@@ -96,7 +96,7 @@ def test_artifact_covers_every_platform_and_refuses_audio_below_a_window(exporte
 def test_safetensors_hold_every_parameter_by_name(exported):
     workdir, model = exported
     stored = safetensors.numpy.load_file(model / PARAMETERS)
-    assert stored["encoder.stem.layers.0.convolution.kernel"].shape == (3, 128, 8)
+    assert stored["encoder.stem.layers.0.convolution.kernel"].shape == (3, 24, 8)
     restored = checkpoint.restore_model(workdir, 2, config.load(workdir))
     leaves = jax.tree.leaves(nnx.state(restored))
     assert len(stored) == len(leaves)

@@ -13,6 +13,7 @@ HEADS = {"tempo": "time_stretch", "pitch": "pitch_shift"}
 def write(workdir: Path, *, compute_dtype: str = "float32", steps: tuple[int, ...] = (1,)) -> None:
     """Makes `workdir`; the checkpoint of step n has parameters drawn with seed n."""
     settings = presets.recipe("small", HEADS)
+    settings.frontend.update(n_fft=512, window=360, hop=200, bands=24)
     settings.views.seconds = 0.5
     settings.encoder.update(channels=(8, 8), kernels=(3, 3), strides=(2, 1), dilations=(1, 1))
     settings.encoder.update(branch_layers=1, rhythm_channels=2, rhythm_bands=4)

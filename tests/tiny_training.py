@@ -1,7 +1,5 @@
 """The command that trains a tiny recipe, as a user gives it."""
 
-import os
-
 STEPS = 60
 TINY = {
     "frontend.n_fft": 512,
@@ -35,9 +33,3 @@ def command(workdir, corpus, *more, base="loev_tempo_pitch.py:small"):
         *(f"--config.{name}={value}" for name, value in settings.items()),
         *more,
     ]
-
-
-def environment():
-    """This process's own, with one device instead of eight."""
-    flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
-    return os.environ | {"XLA_FLAGS": " ".join(flags)}

@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 import threading
@@ -9,7 +10,12 @@ import tiny_music
 import tiny_run
 
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, job, probes, results, tasks
+from loev_jax.evaluate import baseline, job, probes, results, spaces, tasks
+
+
+@pytest.fixture(autouse=True)
+def _batches_of_a_tiny_data_set_are_small(monkeypatch):
+    monkeypatch.setattr(job, "Embedder", functools.partial(spaces.Embedder, views_per_device=7))
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +89,13 @@ def test_every_checkpoint_gets_a_result_once(workdir, capsys):
 
 def test_random_init_is_embedded_once_and_again_where_the_data_changed(workdir, monkeypatch, data):
     embedded = []
-    embed = job.Embedder.embed
+    embed = spaces.Embedder.embed
 
     def counted(self, models, *args, **kwargs):
         embedded.append(len(models))
         return embed(self, models, *args, **kwargs)
 
-    monkeypatch.setattr(job.Embedder, "embed", counted)
+    monkeypatch.setattr(spaces.Embedder, "embed", counted)
     job.run(workdir, ("equivariance",), job.Settings(), "1", watch=False)
     job.run(workdir, ("equivariance",), job.Settings(), "2", watch=False)
     assert embedded == [2, 2, 2, 1, 1, 1]

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_training import STEPS, command, environment
+from tiny_training import STEPS, command
 
 from loev_jax import checkpoint, config, fsdp, step
 
@@ -26,21 +26,13 @@ def free_port():
 
 
 @pytest.fixture(scope="module")
-def unseen(corpus, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("unseen") / "run"
-    done = entry_point.run(*command(workdir, corpus), env=environment())
-    assert done.returncode == 0, done.stderr
-    return workdir
-
-
-@pytest.fixture(scope="module")
 def seen(corpus, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("seen") / "run"
     more = ("--config.training.inspect_every=25", f"--profiler_port={free_port()}")
     process = subprocess.Popen(
         [sys.executable, *command(workdir, corpus, *more)],
         cwd=entry_point.ROOT,
-        env=environment(),
+        env=entry_point.environment(),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -65,15 +57,15 @@ def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_looking_changes_nothing_that_is_trained(seen, unseen):
+def test_looking_changes_nothing_that_is_trained(seen, undisturbed):
     def state(workdir):
         recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
         with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
             return jax.device_get(checkpoints.restore(STEPS, step.init(recipe, mesh)))
 
-    jax.tree.map(np.testing.assert_array_equal, state(seen[0]), state(unseen))
+    jax.tree.map(np.testing.assert_array_equal, state(seen[0]), state(undisturbed[0]))
     common = {line["step"]: line for line in lines(seen[0])}
-    for line in lines(unseen):
+    for line in lines(undisturbed[0]):
         assert line.items() <= common[line["step"]].items()
 
 
@@ -131,7 +123,8 @@ def test_a_port_that_is_taken_is_one_line(corpus, tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         done = entry_point.run(
-            *command(tmp_path / "run", corpus, f"--profiler_port={port}"), env=environment()
+            *command(tmp_path / "run", corpus, f"--profiler_port={port}"),
+            env=entry_point.environment(),
         )
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()

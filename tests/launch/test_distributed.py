@@ -13,7 +13,7 @@ import entry_point
 import jax
 import numpy as np
 import pytest
-from tiny_training import STEPS, command, environment
+from tiny_training import STEPS, command
 
 from loev_jax import checkpoint, config, fsdp, step
 
@@ -21,7 +21,7 @@ FEW = 10
 
 
 def flags():
-    return environment()["XLA_FLAGS"]
+    return entry_point.environment()["XLA_FLAGS"]
 
 
 def free_port():
@@ -38,7 +38,7 @@ def one(number, count, port, arguments, cwd=entry_point.ROOT, more=None):
     return subprocess.Popen(
         [sys.executable, *arguments, *cluster],
         cwd=cwd,
-        env=environment() | (more or {}),
+        env=entry_point.environment() | (more or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -91,7 +91,7 @@ def short(workdir, corpus):
 @pytest.fixture(scope="module")
 def alone(corpus, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("alone") / "run"
-    done = entry_point.run(*short(workdir, corpus), env=environment())
+    done = entry_point.run(*short(workdir, corpus))
     assert done.returncode == 0, done.stderr
     return workdir
 
@@ -132,7 +132,7 @@ def cut_back(workdir, last):
         pytest.param(1, 2, marks=pytest.mark.slow),
         pytest.param(1, 4, marks=pytest.mark.slow),
         pytest.param(1, 8, marks=pytest.mark.slow),
-        (2, 1),
+        pytest.param(2, 1, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_goes_on_elsewhere_and_comes_back(corpus, tmp_path, processes, devices, alone):
@@ -254,7 +254,7 @@ def test_processes_of_different_configs_do_not_train(corpus, tmp_path):
     ],
 )
 def test_what_is_no_cluster_is_one_line(corpus, tmp_path, flags, message):
-    done = entry_point.run(*command(tmp_path / "run", corpus), *flags, env=environment())
+    done = entry_point.run(*command(tmp_path / "run", corpus), *flags)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()

@@ -13,7 +13,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from tiny_training import command, environment
+from tiny_training import command
 
 BASH = shutil.which("bash")
 LAUNCH = entry_point.ROOT / "launch"
@@ -265,7 +265,10 @@ def slurm(tmp_path):
 
     def submit(script, *arguments, status=0, **changed):
         fake("srun", SRUN.format(python=sys.executable, status=status, job=os.getpid()))
-        known = environment() | {"PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "77"}
+        known = entry_point.environment() | {
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "SLURM_JOB_ID": "77",
+        }
         done = subprocess.run(
             ["bash", LAUNCH / "slurm" / script, *arguments],
             env=known | {"SLURM_SUBMIT_DIR": str(entry_point.ROOT)} | changed,

@@ -12,13 +12,13 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from tiny_training import STEPS, command, environment
+from tiny_training import STEPS, command
 
 from loev_jax import checkpoint, config, fsdp, step
 
 
 def run(arguments):
-    return entry_point.run(*arguments, env=environment())
+    return entry_point.run(*arguments)
 
 
 def run_in(room, arguments):
@@ -28,7 +28,7 @@ def run_in(room, arguments):
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
         "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     )
-    without_cache = environment() | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    without_cache = entry_point.environment() | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     return entry_point.run("-c", limited, *arguments, env=without_cache)
 
 
@@ -43,14 +43,6 @@ def logged_steps(workdir):
     return [json.loads(line)["step"] for line in lines]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(corpus, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
-    result = run(command(workdir, corpus))
-    assert result.returncode == 0, result.stderr
-    return workdir, result.stderr
-
-
 def test_a_run_leaves_what_it_promises(undisturbed):
     workdir, log = undisturbed
     assert checkpoint.steps(workdir) == list(range(10, STEPS + 1, 10))
@@ -62,8 +54,9 @@ def test_a_run_leaves_what_it_promises(undisturbed):
     assert "contrastive/tempo" in log
 
 
-def test_a_finished_run_is_left_alone(undisturbed, corpus):
-    workdir, _ = undisturbed
+def test_a_finished_run_is_left_alone(undisturbed, corpus, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(undisturbed[0], workdir)
     before = (workdir / "metrics.jsonl").read_bytes()
     (workdir / "DONE").unlink()  # as if killed between the last checkpoint and this file
     result = run(command(workdir, corpus))
@@ -79,7 +72,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(undisturbed, corpus, tmp_path):
     process = subprocess.Popen(
         [sys.executable, *command(workdir, corpus)],
         cwd=entry_point.ROOT,
-        env=environment(),
+        env=entry_point.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -99,6 +92,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(undisturbed, corpus, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(undisturbed[0]))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(undisturbed, corpus, tmp_path):
     """The last two of six: one with a flipped bit, one half deleted."""
     workdir = tmp_path / "run"
@@ -121,6 +115,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(undisturbed, 
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(undisturbed[0]))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     undisturbed, corpus, tmp_path
 ):
