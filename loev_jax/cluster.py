@@ -77,6 +77,9 @@ def join(cluster: Cluster) -> None:
         ) from error
     except RuntimeError as error:
         raise UserError(f"--coordinator={cluster.coordinator}: no answer ({error})") from error
+    # Where another process dies, JAX's watch says so and aborts this one. absl would have the stack
+    # of every thread follow, and nobody would find that line.
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
 
 
 @contextmanager

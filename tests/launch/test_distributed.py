@@ -209,6 +209,29 @@ def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(corpus, tmp_pat
     assert [line["step"] for line in metrics(workdir)] == list(range(5, STEPS + 1, 5))
 
 
+WAITING = """
+import faulthandler, os, sys, time
+from loev_jax import cluster
+number, port = map(int, sys.argv[1:])
+faulthandler.enable()  # as absl does
+cluster.SILENCE_SECONDS = 3
+cluster.join(cluster.Cluster(False, f"localhost:{port}", 2, number))
+if number == 1:
+    os._exit(9)
+time.sleep(100)
+"""
+
+
+def test_one_that_waits_for_a_dead_one_is_ended_with_a_line():
+    """Nothing that it computes can fail: it is JAX's watch that ends it."""
+    port = free_port()
+    statuses, outputs = ended([one(n, 1, port, ["-c", WAITING, f"{n}", f"{port}"]) for n in (0, 1)])
+    assert statuses == [-signal.SIGABRT, 9], outputs
+    assert "another task died" in outputs[0]
+    assert "Fatal Python error" not in outputs[0]
+    assert "Thread 0x" not in outputs[0]
+
+
 def test_what_only_one_lacks_ends_all(corpus, tmp_path):
     """Such as a data set on a disk of its own."""
     port = free_port()
