@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import jax
 
 # Less is compiled sooner than it is found and read.
 _WORTHWHILE_SECONDS = 0.5
+_CHECKED = "checked"  # a file as old as the last look for damage
+_ZLIB = b"\x78"  # what such data begin with; JAX takes zstandard where that is installed
 
 
 def use() -> Path | None:
@@ -17,7 +20,7 @@ def use() -> Path | None:
     The directory is `$JAX_COMPILATION_CACHE_DIR`, or `loev_jax` in `$XDG_CACHE_HOME` or `~/.cache`.
     `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing. A program is found by what it is, by the
     versions of JAX and XLA and by the device, so there is nothing to clear when something changes;
-    the directory can be deleted at any time.
+    the directory can be deleted at any time. What a killed process left half written is removed.
 
     Returns:
         The directory; None where nothing is kept, as where it cannot be written.
@@ -36,6 +39,28 @@ def use() -> Path | None:
     if not usable:
         jax.config.update("jax_enable_compilation_cache", False)
         return None
+    _remove_damaged(directory)
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTHWHILE_SECONDS)
     return directory
+
+
+def _remove_damaged(directory: Path) -> None:
+    """Removes what was half written: JAX would never use it, and never replace it either.
+
+    Of a program that another process is just writing that one keeps its own copy.
+    """
+    checked = directory / _CHECKED
+    since = checked.stat().st_mtime if checked.exists() else 0.0
+    checked.touch()
+    for entry in directory.glob("*-cache"):
+        try:
+            if entry.stat().st_mtime < since:
+                continue
+            packed = entry.read_bytes()
+            if not packed or packed[:1] == _ZLIB:
+                zlib.decompress(packed)
+        except zlib.error:
+            entry.unlink(missing_ok=True)
+        except FileNotFoundError:  # another process was first
+            continue

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import jax, jax.numpy as jnp
 from loev_jax import program_cache
@@ -38,6 +40,20 @@ def test_what_was_compiled_is_found(tmp_path):
     assert misses > 0
     directory, hits, again = run(XDG_CACHE_HOME=str(tmp_path))
     assert (directory, hits, again) == (place, misses, 0)
+
+
+@pytest.mark.parametrize("room", [0, 100])
+def test_what_a_killed_process_left_half_written_is_compiled_again(tmp_path, room):
+    """JAX would warn of it at every start, which is an error here, and keep it."""
+    directory = tmp_path / "loev_jax" / "programs"
+    _, _, misses = run(XDG_CACHE_HOME=str(tmp_path))
+    halves = sorted(directory.glob("*-cache"))
+    for entry in halves[1:]:
+        os.truncate(entry, room)
+    assert len(halves) > 1
+    _, hits, again = run(XDG_CACHE_HOME=str(tmp_path))
+    assert (hits, again) == (misses - len(halves[1:]), len(halves[1:]))
+    assert run(XDG_CACHE_HOME=str(tmp_path))[1:] == (misses, 0)
 
 
 def test_a_place_of_the_users_own(tmp_path):
