@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from pathlib import Path
@@ -52,15 +53,20 @@ def _remove_damaged(directory: Path) -> None:
     """
     checked = directory / _CHECKED
     since = checked.stat().st_mtime if checked.exists() else 0.0
-    checked.touch()
+    with contextlib.suppress(PermissionError):  # another user's: more is looked at than need be
+        checked.touch()
     for entry in directory.glob("*-cache"):
-        try:
-            if entry.stat().st_mtime < since:
-                continue
-            packed = entry.read_bytes()
-            if not packed or packed[:1] == _ZLIB:
-                zlib.decompress(packed)
-        except zlib.error:
-            entry.unlink(missing_ok=True)
-        except FileNotFoundError:  # another process was first
-            continue
+        # Another process may be first, and another user's file may be out of reach.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            if entry.stat().st_mtime >= since and _is_cut_short(entry.read_bytes()):
+                entry.unlink()
+
+
+def _is_cut_short(packed: bytes) -> bool:
+    if packed and packed[:1] != _ZLIB:
+        return False
+    try:
+        zlib.decompress(packed)
+    except zlib.error:
+        return True
+    return False

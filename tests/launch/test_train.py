@@ -17,10 +17,6 @@ from tiny_training import STEPS, command
 from loev_jax import checkpoint, config, fsdp, step
 
 
-def run(arguments):
-    return entry_point.run(*arguments)
-
-
 def run_in(room, arguments):
     """Where no file may grow beyond `room` bytes: the system says so as it does of a full disk."""
     limited = (
@@ -59,7 +55,7 @@ def test_a_finished_run_is_left_alone(undisturbed, corpus, tmp_path):
     shutil.copytree(undisturbed[0], workdir)
     before = (workdir / "metrics.jsonl").read_bytes()
     (workdir / "DONE").unlink()  # as if killed between the last checkpoint and this file
-    result = run(command(workdir, corpus))
+    result = entry_point.run(*command(workdir, corpus))
     assert result.returncode == 0, result.stderr
     assert f"has its {STEPS} steps already" in result.stderr
     assert (workdir / "DONE").exists()
@@ -85,7 +81,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(undisturbed, corpus, tmp_path):
     assert process.wait(timeout=100) == 128 + signal.SIGTERM
     assert not (workdir / "DONE").exists()
     assert max(checkpoint.steps(workdir)) < STEPS
-    result = run(command(workdir, corpus))
+    result = entry_point.run(*command(workdir, corpus))
     assert result.returncode == 0, result.stderr
     assert "resumed from step" in result.stderr
     assert logged_steps(workdir) == list(range(5, STEPS + 1, 5))
@@ -104,7 +100,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(undisturbed, 
     data[len(data) // 2] ^= 1
     largest.write_bytes(data)
     shutil.rmtree(workdir / "checkpoints/60/rest")
-    result = run(command(workdir, corpus))
+    result = entry_point.run(*command(workdir, corpus))
     assert result.returncode == 0, result.stderr
     assert "checkpoints/60: damaged (" in result.stderr
     assert "is not what was saved); kept as 50.damaged" in result.stderr
@@ -132,7 +128,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     assert "Traceback" not in full.stderr
     assert checkpoint.steps(workdir) == []
     assert not (workdir / "DONE").exists()
-    result = run(command(workdir, corpus))
+    result = entry_point.run(*command(workdir, corpus))
     assert result.returncode == 0, result.stderr
     assert logged_steps(workdir) == list(range(5, STEPS + 1, 5))
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(undisturbed[0]))
@@ -235,7 +231,7 @@ def bad(name, corpus, workdir):
 def test_bad_input_is_one_line_and_writes_nothing(name, corpus, tmp_path):
     workdir = tmp_path / "run"
     arguments, named = bad(name, corpus, workdir)
-    result = run(arguments)
+    result = entry_point.run(*arguments)
     assert result.returncode == 2, result.stderr
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
@@ -248,7 +244,7 @@ def test_a_workdir_of_another_config_is_left_alone(undisturbed, corpus, tmp_path
     workdir = tmp_path / "run"
     shutil.copytree(undisturbed[0], workdir)
     files = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
-    result = run(command(workdir, corpus, "--config.seed=5"))
+    result = entry_point.run(*command(workdir, corpus, "--config.seed=5"))
     assert result.returncode == 2
     assert "config.seed is 0 there and 5 here" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
@@ -258,7 +254,9 @@ def test_a_workdir_of_another_config_is_left_alone(undisturbed, corpus, tmp_path
 def test_a_run_that_diverges_stops_and_keeps_its_good_checkpoints(corpus, tmp_path):
     workdir = tmp_path / "run"
     wild = ("--config.optimizer.learning_rate=1e30", "--config.optimizer.warmup_steps=25")
-    result = run(command(workdir, corpus, *wild, "--config.training.checkpoint_every=1"))
+    result = entry_point.run(
+        *command(workdir, corpus, *wild, "--config.training.checkpoint_every=1")
+    )
     assert result.returncode == 1
     assert "11 steps in a row were skipped" in result.stderr.splitlines()[-1]
     assert "the last checkpoint is good" in result.stderr.splitlines()[-1]
@@ -277,7 +275,7 @@ def test_a_run_that_diverges_stops_and_keeps_its_good_checkpoints(corpus, tmp_pa
 @pytest.mark.slow
 def test_the_waveform_domain_trains_too(corpus, tmp_path):
     workdir = tmp_path / "run"
-    result = run(command(workdir, corpus, "--config.views.domain=waveform"))
+    result = entry_point.run(*command(workdir, corpus, "--config.views.domain=waveform"))
     assert result.returncode == 0, result.stderr
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines]
