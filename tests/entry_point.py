@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -28,3 +29,10 @@ def run(*arguments, cwd=ROOT, env=None):
         timeout=300,
         check=False,
     )
+
+
+def free_port():
+    """A port of this machine that nothing listens at."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]

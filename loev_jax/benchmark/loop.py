@@ -28,6 +28,7 @@ import soundfile as sf
 
 from loev_jax import config, fsdp, presets
 from loev_jax import step as steps
+from loev_jax.benchmark import bare
 from loev_jax.checkpoint import Checkpoints
 from loev_jax.config import Recipe
 from loev_jax.data import folder
@@ -79,7 +80,9 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         for name in ("cold", "warm"):
             started[name] = _start(root, name, given)
             progress.update(next(done))
-        bare_steps = _bare(recipe)
+        mesh = fsdp.make_mesh(jax.devices()[:1])
+        bare_steps = bare.stepper(recipe, mesh, bare.batch(recipe, mesh), EVERY)
+        bare_steps()  # compiles
         taken = []
         for turn in _turns(root, bare_steps, given, turns):
             taken.append(turn)
@@ -255,23 +258,6 @@ def _work(lines: Sequence[tuple[float, int]], taken: Sequence[Turn]) -> float:
         for turn in (taken[0], taken[-1])
     )
     return (taken[-1].spent - taken[0].spent) / (last - first)
-
-
-def _bare(recipe: Recipe) -> Callable[[], None]:
-    """Takes `EVERY` steps with one batch that is on the device already."""
-    mesh = fsdp.make_mesh(jax.devices()[:1])
-    clips, samples = recipe.training.clips, recipe.views.window_samples
-    audio = np.random.default_rng(0).normal(0, 3000, (clips, samples)).astype(np.int16)
-    batch = steps.to_device(audio, np.arange(clips), mesh)
-    train_step, carried = steps.make(recipe, mesh), [steps.init(recipe, mesh)]
-
-    def take() -> None:
-        for _ in range(EVERY):
-            carried[0], _ = train_step(carried[0], batch)
-        jax.block_until_ready(carried[0])
-
-    take()  # compiles
-    return take
 
 
 def _saving(take: Callable[[], None], recipe: Recipe, root: Path, rounds: int) -> float:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 
 from loev_jax import config, fsdp, optimizer, presets
 from loev_jax import step as steps
+from loev_jax.benchmark import bare
 from loev_jax.benchmark.timing import measure
 
 REPETITIONS = 10
@@ -40,9 +40,7 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         training = dataclasses.replace(recipe.training, clips=2)
         recipe = dataclasses.replace(recipe, training=training)
     mesh = fsdp.make_mesh(jax.devices()[:1])
-    clips, samples = recipe.training.clips, recipe.views.window_samples
-    audio = np.random.default_rng(0).normal(0, 3000, (clips, samples)).astype(np.int16)
-    batch = steps.to_device(audio, np.arange(clips), mesh)
+    clips, batch = recipe.training.clips, bare.batch(recipe, mesh)
     state = steps.init(recipe, mesh)
     parts = steps.parts(recipe)
     transformation = optimizer.create(recipe.optimizer, recipe.training.steps)
@@ -64,11 +62,6 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         return optax.apply_updates(params, updates), opt_state
 
     learnt = state.params, mels, applied, batch["example"]
-    whole_step = steps.make(recipe, mesh)
-    carried = [steps.init(recipe, mesh)]
-
-    def step_once() -> None:
-        carried[0], _ = jax.block_until_ready(whole_step(carried[0], batch))
 
     calls: dict[str, Any] = {
         VIEWS: (in_mesh(parts.make_views), (batch,)),
@@ -83,7 +76,7 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
     timed: dict[tuple[str, int], Any] = {
         (name, clips): (1, once(*call)) for name, call in calls.items()
     }
-    timed[STEP, clips] = (1, step_once)
+    timed[STEP, clips] = (1, bare.stepper(recipe, mesh, batch))
     measured = measure("step", timed, 1 if quick else REPETITIONS)
     milliseconds = {name: value[str(clips)] for name, value in measured.items()}
     return {

@@ -6,15 +6,12 @@ import dataclasses
 import runpy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
-import numpy as np
 
 from loev_jax import config, fsdp, memory, program_cache
-from loev_jax import step as steps
+from loev_jax.benchmark import bare
 from loev_jax.benchmark.timing import measure
-from loev_jax.config import Recipe
 from loev_jax.data import processes
 from loev_jax.errors import UserError
 
@@ -122,19 +119,7 @@ def _time_here(root: Path, names: Sequence[str], quick: bool) -> dict[str, float
     timed = {}
     for name in dict.fromkeys((*names, REFERENCE)):
         made = runpy.run_path(str(config_path(root, name)))["get_config"](VARIANT)
-        timed[name, 1] = (1, _stepper(config.read(made), mesh))
+        recipe = config.read(made)
+        timed[name, 1] = (1, bare.stepper(recipe, mesh, bare.batch(recipe, mesh)))
     measured = measure("time a step", timed, QUICK_REPETITIONS if quick else REPETITIONS)
     return {name: value["1"] for name, value in measured.items()}
-
-
-def _stepper(recipe: Recipe, mesh: jax.sharding.Mesh) -> Any:
-    """Takes one step with noise for music."""
-    clips, samples = recipe.training.clips, recipe.views.window_samples
-    audio = np.random.default_rng(0).normal(0, 3000, (clips, samples)).astype(np.int16)
-    batch = steps.to_device(audio, np.arange(clips), mesh)
-    train_step, carried = steps.make(recipe, mesh), [steps.init(recipe, mesh)]
-
-    def once() -> None:
-        carried[0], _ = jax.block_until_ready(train_step(carried[0], batch))
-
-    return once

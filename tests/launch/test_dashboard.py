@@ -19,16 +19,10 @@ from loev_jax import checkpoint, config, fsdp, step
 HEADS = ("invariant", "tempo", "pitch")
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return found.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def seen(corpus, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("seen") / "run"
-    more = ("--config.training.inspect_every=25", f"--profiler_port={free_port()}")
+    more = ("--config.training.inspect_every=25", f"--profiler_port={entry_point.free_port()}")
     process = subprocess.Popen(
         [sys.executable, *command(workdir, corpus, *more)],
         cwd=entry_point.ROOT,

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,12 +23,6 @@ def flags():
     return entry_point.environment()["XLA_FLAGS"]
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
-
-
 def one(number, count, port, arguments, cwd=entry_point.ROOT, more=None):
     """One of `count` processes, with a device of its own and its output in one text."""
     cluster = (f"--coordinator=localhost:{port}", f"--processes={count}", f"--process={number}")
@@ -47,7 +40,7 @@ def one(number, count, port, arguments, cwd=entry_point.ROOT, more=None):
 
 def start(count, arguments, more=None):
     """`count` processes of one run, with `more` in their environment."""
-    port = free_port()
+    port = entry_point.free_port()
     return [one(number, count, port, arguments, more=more) for number in range(count)]
 
 
@@ -224,7 +217,7 @@ time.sleep(100)
 
 def test_one_that_waits_for_a_dead_one_is_ended_with_a_line():
     """Nothing that it computes can fail: it is JAX's watch that ends it."""
-    port = free_port()
+    port = entry_point.free_port()
     statuses, outputs = ended([one(n, 1, port, ["-c", WAITING, f"{n}", f"{port}"]) for n in (0, 1)])
     assert statuses == [-signal.SIGABRT, 9], outputs
     assert "another task died" in outputs[0]
@@ -234,7 +227,7 @@ def test_one_that_waits_for_a_dead_one_is_ended_with_a_line():
 
 def test_what_only_one_lacks_ends_all(corpus, tmp_path):
     """Such as a data set on a disk of its own."""
-    port = free_port()
+    port = entry_point.free_port()
     processes = []
     for number in range(2):
         host = tmp_path / str(number)
@@ -253,7 +246,7 @@ def test_what_only_one_lacks_ends_all(corpus, tmp_path):
 
 
 def test_processes_of_different_configs_do_not_train(corpus, tmp_path):
-    port = free_port()
+    port = entry_point.free_port()
     processes = [
         one(number, 2, port, command(tmp_path / "run", corpus, f"--config.seed={number}"))
         for number in range(2)
