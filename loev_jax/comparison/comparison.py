@@ -53,15 +53,15 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
         UserError: there is no such recipe, no data set, another plan in `out`, or a run failed.
     """
     names = plans.choose(settings.only)
-    records.open_split(settings.data, "train")  # before minutes are spent
+    test = records.open_split(settings.data, "test")  # before minutes are spent
     for directory in (out, workdirs):
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--out={directory}: {error.strerror}") from error
-    results = _planned(root, names, settings, runs.read(out), out)
+    results = _planned(root, names, settings, test.fingerprint(), out)
     if not results.classical:
-        results.classical = classical.measure(records.open_split(settings.data, "test"))
+        results.classical = classical.measure(test)
     runs.write(out, results)
     todo = [(name, seed) for name, seed in results.missing() if name in names]
     for number, (name, seed) in enumerate(todo):
@@ -77,7 +77,6 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
             seed,
             workdirs,
             dearer=not settings.quick and seed == 0,
-            quick=settings.quick,
         )
         runs.write(out, results)
     show(out)
@@ -97,15 +96,29 @@ def show(out: Path) -> None:
 
 
 def _planned(
-    root: Path, names: Sequence[str], settings: Settings, found: Results | None, out: Path
+    root: Path, names: Sequence[str], settings: Settings, clips: str, out: Path
 ) -> Results:
-    """The results so far under a plan that has the recipes and seeds asked for."""
-    known = found.plan if found else Plan(settings.data, 0, settings.steps, {}, {})
-    if known.reference_steps != settings.steps:
+    """The results so far under a plan that has the recipes and seeds asked for.
+
+    Raises:
+        UserError: the results so far are not comparable with what is asked for.
+    """
+    found = runs.read(out)
+    known = found.plan if found else Plan(settings.data, clips, settings.quick, 0, settings.steps)
+    if known.clips != clips:
         raise UserError(
-            f"--steps={settings.steps}: {out / runs.FILE} has a plan of {known.reference_steps} "
-            "steps; go on with that, or give another --out"
+            f"--data={settings.data}: {out / runs.FILE} is of other clips, those of {known.data}; "
+            "go on with these, or give another --out"
         )
+    for flag, mine, there in (
+        ("steps", settings.steps, known.reference_steps),
+        ("quick", settings.quick, known.quick),
+    ):
+        if mine != there:
+            raise UserError(
+                f"--{flag}={mine}: {out / runs.FILE} has a plan with {flag} {there}; go on with "
+                "that, or give another --out"
+            )
     milliseconds = dict(known.milliseconds)
     if new := [name for name in names if name not in milliseconds]:
         timed = plans.time_steps(root, new, settings.quick)
@@ -117,7 +130,9 @@ def _planned(
         name: by_recipe[name] for name in plans.RECIPES if name in names or name in known.steps
     }
     seeds = max(settings.seeds, known.seeds)
-    plan = Plan(settings.data, seeds, settings.steps, steps, milliseconds)
+    plan = dataclasses.replace(
+        known, data=settings.data, seeds=seeds, steps=steps, milliseconds=milliseconds
+    )
     return dataclasses.replace(found, plan=plan) if found else Results(plan)
 
 

@@ -40,6 +40,8 @@ class Plan:
 
     Attributes:
         data: path of the data set.
+        clips: what tells its test clips from others, as `records.Split.fingerprint` does.
+        quick: whether less is heard of each clip, see `runs.run`.
         seeds: how many, from 0 on; all recipes with the first one come first.
         reference_steps: of `REFERENCE`, whether it is among the recipes or not.
         steps: of each recipe, by the name of its config.
@@ -47,10 +49,12 @@ class Plan:
     """
 
     data: str
+    clips: str
+    quick: bool
     seeds: int
     reference_steps: int
-    steps: Mapping[str, int]
-    milliseconds: Mapping[str, float]
+    steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    milliseconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def runs(self) -> list[tuple[str, int]]:
         """Every (recipe, seed), in the order in which they are run."""

@@ -13,7 +13,7 @@ from loev_jax.comparison.plan import RECIPES, REFERENCE
 from loev_jax.comparison.runs import Results, key
 from loev_jax.evaluate import matrices
 from loev_jax.evaluate.report import number
-from loev_jax.evaluate.results import CHECKPOINT, RANDOM_INIT
+from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT
 
 COLUMNS = {
     "tempo_acc1": "tempo Acc1",
@@ -42,6 +42,9 @@ SEARCHES = {
 }
 """Columns of the last, by metric: what words, scores and hums find."""
 
+BOUNDED = ("tempo_acc1", "tempo_acc2", "key_weighted", "instrument_accuracy")
+"""Metrics of `COLUMNS` whose intervals are shown."""
+
 PANELS = (*COLUMNS, *PARAMETERS)
 
 Row = tuple[str, str, list[Mapping[str, float | None]]]
@@ -49,21 +52,17 @@ Row = tuple[str, str, list[Mapping[str, float | None]]]
 
 
 def rows(results: Results) -> list[Row]:
-    """Random init, then every space of every recipe that has a finished run."""
-    spread = [
-        results.runs[key(REFERENCE, seed)][RANDOM_INIT]["encoder"]
-        for seed in range(results.plan.seeds)
-        if key(REFERENCE, seed) in results.runs
-    ]
-    found: list[Row] = [("random init", "encoder", spread)] if spread else []
-    for name in results.plan.steps:
+    """Random init of the reference, then every recipe that has a finished run; by space."""
+    found: list[Row] = []
+    sections = [(REFERENCE, RANDOM_INIT), *((name, CHECKPOINT) for name in results.plan.steps)]
+    for name, section in sections:
         done = [
-            results.runs[key(name, seed)][CHECKPOINT]
+            results.runs[key(name, seed)][section]
             for seed in range(results.plan.seeds)
             if key(name, seed) in results.runs
         ]
-        for space in done[0] if done else ():
-            found.append((RECIPES[name], space, [one[space] for one in done]))
+        called = "random init" if section == RANDOM_INIT else RECIPES[name]
+        found += [(called, space, [one[space] for one in done]) for space in (done or [()])[0]]
     return found
 
 
@@ -98,6 +97,7 @@ def markdown(results: Results) -> str:
             ["recipe", "steps", "ms a step, timed in turn", "s of training"], per_recipe
         ),
         _metrics([*unlearned, *found], COLUMNS),
+        _intervals(results),
         _metrics(found, PARAMETERS),
         _disentanglement(results),
         _metrics(found, SEARCHES),
@@ -119,6 +119,33 @@ def _metrics(found: list[Row], columns: Mapping[str, str]) -> str:
         if asked:
             lines.append([recipe, space, str(len(asked)), *values])
     return table.markdown(["recipe", "space", "seeds", *columns.values()], lines) if lines else ""
+
+
+def _intervals(results: Results) -> str:
+    """A table of the 95 % intervals that the choice of test clips leaves: the mean of each end.
+
+    Seeds are evaluated on the same clips, so that more of them do not make an interval shorter.
+    """
+    lines = []
+    for name in results.plan.steps:
+        runs = [
+            results.runs[key(name, seed)].get(INTERVALS, {})
+            for seed in range(results.plan.seeds)
+            if key(name, seed) in results.runs
+        ]
+        known = [one for one in runs if one]
+        for space in known[0] if known else ():
+            values = [_mean_ends([one[space].get(metric) for one in known]) for metric in BOUNDED]
+            lines.append([RECIPES[name], space, str(len(known)), *values])
+    head = ["recipe", "space", "seeds", *(f"{COLUMNS[metric]}, 95 %" for metric in BOUNDED)]
+    return table.markdown(head, lines) if lines else ""
+
+
+def _mean_ends(intervals: Sequence[Sequence[float] | None]) -> str:
+    there = [one for one in intervals if one is not None]
+    if not there:
+        return "-"
+    return " to ".join(number(statistics.fmean(ends)) for ends in zip(*there, strict=True))
 
 
 def _disentanglement(results: Results) -> str:

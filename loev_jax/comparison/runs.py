@@ -21,7 +21,7 @@ from loev_jax.data import records
 from loev_jax.errors import UserError
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.humming import Humming
-from loev_jax.evaluate.results import CHECKPOINT, HEADS, RANDOM_INIT
+from loev_jax.evaluate.results import CHECKPOINT, HEADS, INTERVALS, RANDOM_INIT
 from loev_jax.evaluate.tasks import evaluators
 
 FILE = "results.json"
@@ -31,7 +31,7 @@ DEARER = (Humming.name, ByScore.name, ByWords.name)
 QUICK_SEGMENTS = 2
 """Of a clip, in a quick comparison: embedding takes a third of the time."""
 
-_SECTIONS = (CHECKPOINT, RANDOM_INIT, HEADS)
+_SECTIONS = (CHECKPOINT, INTERVALS, RANDOM_INIT, HEADS)
 
 
 @dataclasses.dataclass
@@ -41,8 +41,9 @@ class Results:
     Attributes:
         plan: what is to be run.
         runs: for each "recipe/seed" the metrics of a finished run, by section ("spaces",
-            "random_init"), space and name, what its heads keep ("heads"), and the seconds that it
-            took; those of a training that was resumed are not known.
+            "random_init"), space and name, both ends of the 95 % intervals of the first
+            ("intervals"), what its heads keep ("heads"), and the seconds that it took; those of a
+            training that was resumed are not known.
         classical: metrics of the estimators that learn nothing, on the same test clips.
     """
 
@@ -86,9 +87,11 @@ def write(directory: Path, results: Results) -> None:
 
 
 def run(
-    root: Path, plan: Plan, name: str, seed: int, workdirs: Path, *, dearer: bool, quick: bool
+    root: Path, plan: Plan, name: str, seed: int, workdirs: Path, *, dearer: bool
 ) -> dict[str, Any]:
     """Trains and evaluates one recipe with one seed; an interrupted training is resumed.
+
+    Where the plan is quick, clips are heard in `QUICK_SEGMENTS` instead of as many as fit.
 
     Args:
         root: of the repository.
@@ -97,7 +100,6 @@ def run(
         seed: of the run.
         workdirs: gets the run's directory.
         dearer: whether `DEARER` are made too.
-        quick: whether clips are heard in `QUICK_SEGMENTS` instead of as many as fit.
 
     Returns:
         Its metrics, as in `Results.runs`.
@@ -125,7 +127,7 @@ def run(
         "--step=last",
         f"--tasks={tasks}",
         f"--baselines={name == REFERENCE}",  # the tables show that of the reference
-        *([f"--segments={QUICK_SEGMENTS}"] if quick else []),
+        *([f"--segments={QUICK_SEGMENTS}"] if plan.quick else []),
     )
     result = json.loads((workdir / "eval" / f"{last}.json").read_text(encoding="utf-8"))
     seconds = {"training": round(trained - start), "evaluation": round(time.monotonic() - trained)}
@@ -147,4 +149,6 @@ def _rounded(value: Any) -> Any:
     """Four decimals: the spread of seeds is in the second."""
     if isinstance(value, Mapping):
         return {name: _rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
     return round(value, 4) if isinstance(value, float) else value

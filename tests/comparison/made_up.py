@@ -8,7 +8,7 @@ from loev_jax.comparison.runs import Results, key
 
 MILLISECONDS = {"simclr": 400.0, "loev_tempo_pitch": 500.0, "loevpp_tempo_pitch": 1000.0}
 STEPS = {"simclr": 125, "loev_tempo_pitch": 100, "loevpp_tempo_pitch": 50}
-PLAN = Plan("data", 3, 100, STEPS, MILLISECONDS)
+PLAN = Plan("data", "c0ffee", False, 3, 100, STEPS, MILLISECONDS)
 
 
 CLASSICAL = {"tempo_acc1": 0.7, "tempo_acc2": 0.9, "key_weighted": 0.8}
@@ -31,7 +31,8 @@ def run(seed: int = 0) -> dict:
             "tempo": {**metrics, "tempo_acc1": None},
             "pitch": {**metrics, **pitch},
         },
-        "random_init": {"encoder": dict.fromkeys(PANELS, 0.05)},
+        "intervals": {"encoder": {"key_weighted": [0.1 * seed, 0.5], "tempo_acc1": [0.2, 0.3]}},
+        "random_init": {space: dict.fromkeys(PANELS, 0.05) for space in ("encoder", "tempo")},
         "heads": {"tempo": ["time_stretch"], "pitch": ["pitch_shift"]},
     }
 

@@ -17,19 +17,22 @@ class Laboratory:
 
     def __init__(self):
         self.done, self.pace, self.breaks_at, self.heard = [], 1.0, None, 0
-        self.quick = None
+        self.quick, self.clips = None, "c0ffee"
 
     def time_steps(self, root, names, quick):
         several = dict.fromkeys((*names, plans.REFERENCE))
         return {name: made_up.MILLISECONDS[name] * self.pace for name in several}
 
-    def run(self, root, plan, name, seed, workdirs, *, dearer, quick):
-        assert dearer == (seed == 0 and not quick)
-        self.quick = quick
+    def run(self, root, plan, name, seed, workdirs, *, dearer):
+        assert dearer == (seed == 0 and not plan.quick)
+        self.quick = plan.quick
         if len(self.done) == self.breaks_at:
             raise UserError("status 1 of train.py")
         self.done.append((name, seed, plan.steps[name]))
         return made_up.run(seed)
+
+    def fingerprint(self):
+        return self.clips
 
     def listen(self, split):
         self.heard += 1
@@ -42,12 +45,12 @@ def _laboratory(monkeypatch):
     monkeypatch.setattr(plans, "time_steps", made.time_steps)
     monkeypatch.setattr(runs, "run", made.run)
     monkeypatch.setattr(comparison.classical, "measure", made.listen)
-    monkeypatch.setattr(comparison.records, "open_split", lambda path, split: None)
+    monkeypatch.setattr(comparison.records, "open_split", lambda path, split: made)
     return made
 
 
-def compare(out: Path, only=ALL, seeds=2, steps=100, quick=False):
-    settings = comparison.Settings("data", only, seeds, steps, quick)
+def compare(out: Path, only=ALL, seeds=2, steps=100, quick=False, data="data"):
+    settings = comparison.Settings(data, only, seeds, steps, quick)
     comparison.run(Path("root"), out, out / "runs", settings)
 
 
@@ -84,10 +87,28 @@ def test_a_quick_one_has_quick_runs(laboratory, tmp_path, quick):
     assert laboratory.quick == quick
 
 
-def test_another_length_is_refused(laboratory, tmp_path):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 99}, r"--steps=99: .* has a plan with steps 100; go on with"),
+        ({"quick": True}, r"--quick=True: .* has a plan with quick False; go on with"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(laboratory, tmp_path, change, message):
     compare(tmp_path, seeds=1)
-    with pytest.raises(UserError, match=r"--steps=99: .* has a plan of 100 steps; go on with"):
-        compare(tmp_path, steps=99)
+    with pytest.raises(UserError, match=message):
+        compare(tmp_path, **change)
+
+
+def test_other_clips_are_refused_and_the_same_ones_taken_wherever_they_lie(laboratory, tmp_path):
+    compare(tmp_path, seeds=1)
+    compare(tmp_path, seeds=2, data="moved")
+    assert len(laboratory.done) == 6
+    assert runs.read(tmp_path).plan.data == "moved"
+    laboratory.clips = "decaf"
+    with pytest.raises(UserError, match=r"--data=other: .* other clips, those of moved; go on"):
+        compare(tmp_path, data="other")
+    assert len(laboratory.done) == 6
 
 
 def test_nothing_to_show(tmp_path):

@@ -1,5 +1,6 @@
 """The file that holds a comparison, and how it is shown."""
 
+import dataclasses
 import re
 import statistics
 
@@ -37,7 +38,8 @@ def test_means_and_deviations():
     assert found[2:] == ["3", *[cell] * 8]
     (missing,) = (row for row in rows if row[:2] == ["LOEV, both", "tempo"] and len(row) == 11)
     assert missing[3:5] == ["-", cell]
-    assert ["random init", "encoder", "3", *[".05 ± .00"] * 8] in rows
+    for space in ("encoder", "tempo"):
+        assert ["random init", space, "3", *[".05 ± .00"] * 8] in rows
     assert ["LOEV, both", "100", "500", "50, 50, 50"] in rows
     assert ["librosa, Krumhansl", "-", "1", ".70", ".90", "-", ".80", *["-"] * 4] in rows
 
@@ -59,6 +61,18 @@ def test_what_heads_keep_against_what_they_do_not():
     without = made_up.results(("simclr", 0))
     without.runs["simclr/0"]["heads"] = {}
     assert "difference" not in report.markdown(without)
+
+
+def test_intervals_are_means_over_seeds_of_the_runs_that_have_them():
+    found = made_up.results()
+    del found.runs["simclr/1"]["intervals"]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in report.markdown(found).splitlines()
+    ]
+    assert ["LOEV, both", "encoder", "3", ".20 to .30", "-", ".10 to .50", "-"] in rows
+    assert ["SimCLR", "encoder", "2", ".20 to .30", "-", ".10 to .50", "-"] in rows
+    assert "95 %" not in report.markdown(dataclasses.replace(found, runs={}))
 
 
 def test_searches_have_a_table_and_a_resumed_training_no_time():
@@ -90,6 +104,6 @@ def test_the_plot_shows_every_run(tmp_path):
     found = report.rows(made_up.results())
     names = list(dict.fromkeys(name for name, _, _ in found))
     report._dots(Axes(), "key_weighted", found, names, ["encoder", "tempo", "pitch"])
-    assert len(drawn) == len(set(drawn)) + 2 == 3 * (1 + 3 * 3)  # random init's are all equal
+    assert len(drawn) == len(set(drawn)) + 4 == 3 * (2 + 3 * 3)  # random init's are all equal
     report.plot(made_up.results(("simclr", 0)), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
