@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from loev_jax.errors import UserError
@@ -31,12 +32,14 @@ def make_mesh(devices: list[jax.Device] | None = None, shards: int = 1) -> Mesh:
 
     Args:
         devices: their number is a multiple of `shards`.
-        shards: devices that hold the parameters together.
+        shards: devices that hold the parameters together; on a TPU they are neighbours.
 
     Raises:
-        UserError: the devices cannot be divided so.
+        UserError: the devices cannot be divided so, or are of several TPU slices.
     """
     devices = jax.devices() if devices is None else devices
+    if (slices := len({getattr(device, "slice_index", 0) for device in devices})) > 1:
+        raise UserError(f"the devices are of {slices} TPU slices; a run has one: start it on one")
     if len(devices) % shards:
         raise UserError(
             f"config.training.fsdp: {shards} does not divide the {len(devices)} devices; "
@@ -44,7 +47,9 @@ def make_mesh(devices: list[jax.Device] | None = None, shards: int = 1) -> Mesh:
         )
     shape = (len(devices) // shards, shards)
     auto = (jax.sharding.AxisType.Auto,) * len(shape)
-    return jax.make_mesh(shape, AXES, axis_types=auto, devices=devices)
+    # `jax.make_mesh` divides an axis of a torus on some chips only: eight of 4x4x4 are none then.
+    torus = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(torus, AXES, axis_types=auto)
 
 
 def specs(tree: Any, mesh: Mesh) -> Any:

@@ -1,5 +1,7 @@
 """Parameters in shards: what is split, what a device then holds, and what crosses devices."""
 
+import dataclasses
+import itertools
 import re
 
 import jax
@@ -51,6 +53,43 @@ def test_the_longest_dimension_that_divides_is_split(shape, shards):
 def test_devices_that_cannot_be_divided_are_told():
     with pytest.raises(UserError, match=r"fsdp: 6 does not divide the 8 devices; try 2"):
         fsdp.make_mesh(jax.devices(), 6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What a mesh is made from, of a chip of a v5p that is not there."""
+
+    id: int
+    coords: tuple[int, int, int]
+    slice_index: int = 0
+    process_index: int = 0
+    core_on_chip: int = 0
+    platform: str = "tpu"
+    device_kind: str = "TPU v5"
+
+
+def torus(*sides):
+    return [Chip(*one) for one in enumerate(itertools.product(*map(range, sides)))]
+
+
+@pytest.mark.parametrize("sides", [(2, 2, 1), (4, 4, 4), (4, 4, 8)])
+def test_a_torus_is_divided_into_neighbours_whatever_their_number(sides):
+    chips = torus(*sides)
+    for shards in (2**power for power in range(len(chips).bit_length())):
+        mesh = fsdp.make_mesh(chips, shards)
+        assert mesh.axis_names == fsdp.AXES
+        assert mesh.devices.shape == (len(chips) // shards, shards)
+        assert set(mesh.devices.flat) == set(chips)
+        for group in mesh.devices:
+            coords = np.array([chip.coords for chip in group])
+            assert np.prod(np.ptp(coords, axis=0) + 1) == shards  # they fill a box
+
+
+def test_several_slices_are_told():
+    with pytest.raises(UserError, match="of 2 TPU slices; a run has one"):
+        fsdp.make_mesh(
+            [dataclasses.replace(chip, slice_index=chip.id % 2) for chip in torus(2, 2, 1)]
+        )
 
 
 def held(tree):
