@@ -3,8 +3,8 @@
     python launch/compile.py --topology=v5e:16x16 --config=configs/loev_tempo.py
 
 The compiler's own figures: they are known before a pod is paid for. Memory and FLOPs are exact for
-the program that it made; it is asked for a program soon rather than a fast one, so nothing here
-tells how long a step takes.
+the program that it made, loops counted as often as they go round; it is asked for a program soon
+rather than a fast one, so nothing here tells how long a step takes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from loev_jax import config, fsdp, step, topology
+from loev_jax import config, fsdp, hlo, step, topology
 from loev_jax.errors import UserError
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -63,7 +63,7 @@ class Report:
         state: bytes of all that is trained and kept, of which they are a part, on one chip.
         donated: bytes of the state that a step writes over instead of beside.
         flops: of a step on one chip.
-        collectives: in the order of the program.
+        collectives: in the order of the program, those in a loop as often as it goes round.
         seconds: that compiling took.
     """
 
@@ -214,14 +214,27 @@ def _chips(name: str) -> int:
     return int(np.prod([int(side) for side in name.partition(":")[2].split("x")]))
 
 
-def collectives(hlo: str) -> list[Collective]:
-    """What chips exchange, read from the text of an optimised program.
+def collectives(text: str) -> list[Collective]:
+    """What chips exchange, read from an optimised program.
 
     Args:
-        hlo: its text. The halves of an asynchronous operation count once.
+        text: of the program. The halves of an asynchronous operation count once, and what is in a
+            loop as often as it goes round.
     """
+    often = hlo.times(text)
+    return [
+        one
+        for name, lines in hlo.computations(text).items()
+        for one in often[name] * _exchanged(lines)
+    ]
+
+
+def _exchanged(lines: str) -> list[Collective]:
+    """The collectives of one computation."""
     found = []
-    for types, kind, start in re.findall(rf" = (\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\(", hlo):
+    for types, kind, start in re.findall(
+        rf" = (\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\(", lines
+    ):
         arrays = re.findall(r"(\w+)\[([\d,]*)\]", re.sub(r"\{.*?\}|/\*.*?\*/", "", types))
         if start and kind in ("all-gather", "collective-permute"):
             arrays = arrays[len(arrays) // 2 :]  # operands come first
@@ -272,7 +285,7 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
             raise
         needed = int(float(sizes[0][0]) * {"M": 2**20, "G": _GIB}[sizes[0][1]])
         return dataclasses.asdict(TooLarge(name, clips, needed, limit))
-    memory = compiled.memory_analysis()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
     report = Report(
         topology=name,
         chips=mesh.size,
@@ -289,8 +302,8 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
         parameters=_bytes(state.params),
         state=_bytes(state),
         donated=memory.alias_size_in_bytes,
-        flops=compiled.cost_analysis()["flops"],
-        collectives=tuple(collectives(compiled.as_text())),
+        flops=hlo.flops(text),
+        collectives=tuple(collectives(text)),
         seconds=time.monotonic() - start,
     )
     return dataclasses.asdict(report)

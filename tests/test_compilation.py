@@ -18,21 +18,40 @@ ROOT = Path(__file__).parents[1]
 HEADS = {"tempo": "time_stretch", "pitch": "pitch_shift"}
 
 PROGRAM = """
-%a = f32[96,384]{1,0:T(8,128)} all-gather(%p), dimensions={0}
-%r = (f32[256]{0:T(256)}, /*index=1*/bf16[3,256]{1,0:T(8,128)}) all-reduce(%x, %y), to_apply=%add
-%s = (f32[4]{0}, f32[16]{0}) all-gather-start(%p), dimensions={0}
-%d = f32[16]{0} all-gather-done(%s)
-%t = s32[]{:T(128)} all-reduce-start(%n), to_apply=%add
-%f = f32[8]{0} fusion(%p), calls=%all-reduce.3
+%body (p.1: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %s = (f32[4]{0}, f32[16]{0}) all-gather-start(%p), dimensions={0}
+  %d = f32[16]{0} all-gather-done(%s)
+}
+
+%condition (p.2: (s32[], f32[4])) -> pred[] {
+  %c = s32[]{:T(128)} constant(3)
+}
+
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %a = f32[96,384]{1,0:T(8,128)} all-gather(%p), dimensions={0}
+  %r = (f32[256]{0:T(256)}, /*index=1*/bf16[3,256]{1,0:T(8,128)}) all-reduce(%x, %y), to_apply=%add
+  %w = (s32[], f32[4]) while(%p), condition=%condition, body=%body
+  %t = s32[]{:T(128)} all-reduce-start(%n), to_apply=%add
+  %f = f32[8]{0} fusion(%p), calls=%all-reduce.3
+}
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+%all-reduce.3 (x: f32[4]) -> f32[8] {
+  %m = f32[8]{0} all-reduce(%x), to_apply=%add
+}
 """
 
 
 def test_collectives_are_read_off_a_program():
     assert compilation.collectives(PROGRAM) == [
+        *(3 * [Collective("all-gather", ("f32",), 1, 16 * 4)]),
         Collective("all-gather", ("f32",), 1, 96 * 384 * 4),
         Collective("all-reduce", ("f32", "bf16"), 2, 256 * 4 + 768 * 2),
-        Collective("all-gather", ("f32",), 1, 16 * 4),
         Collective("all-reduce", ("s32",), 1, 4),
+        Collective("all-reduce", ("f32",), 1, 8 * 4),
     ]
 
 
@@ -161,6 +180,18 @@ def test_more_chips_do_as_much_each(on_four, name):
     contrast = 3 * 24 * 4 * (6 * chips - 24) * 128 * 3 * 2
     assert contrast < 0.01 * on_four.flops
     assert report.flops - contrast == pytest.approx(on_four.flops, rel=0.003)
+    check_what_crosses_chips(report)
+
+
+@pytest.mark.tpu
+def test_work_in_loops_counts_as_often_as_they_go_round(on_four):
+    settings = settings_of(24)
+    settings["training"]["micro_batches"] = 3
+    report = compilation.step_of(settings, "v5e:2x2")
+    assert isinstance(report, Report)
+    # Views and the forward pass are made twice: they are a third of the work at least, and not all.
+    assert 4 / 3 * on_four.flops < report.flops < 2 * on_four.flops
+    assert report.hbm < on_four.hbm
     check_what_crosses_chips(report)
 
 

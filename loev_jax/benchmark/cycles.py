@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from loev_jax import config, frontend, fsdp, presets, step, topology
+from loev_jax import config, frontend, fsdp, hlo, presets, step, topology
 from loev_jax.augment import analysis, frames, views
 from loev_jax.data.progress import Progress
 from loev_jax.encoders.encoder import Settings as Encoder
@@ -85,43 +85,25 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
     }
 
 
-def count(hlo: str) -> dict[str, int]:
+def count(text: str) -> dict[str, int]:
     """The cycles that the TPU compiler estimates of an optimised program.
 
     Args:
-        hlo: its text.
+        text: of the program.
 
     Returns:
         `all` of them, and those in `loops`.
 
     Raises:
-        ValueError: there is no entry computation, or no telling how often a loop goes round.
+        ValueError: as `hlo.times`.
     """
-    bodies = {
-        found["name"]: found["body"]
-        for found in re.finditer(
-            r"^(?:ENTRY )?%(?P<name>\S+) \(.*\) -> .* \{\n(?P<body>(?:.*\n)*?)\}", hlo, re.MULTILINE
-        )
+    often = hlo.times(text)
+    cycles = {
+        name: often[name] * sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', lines)))
+        for name, lines in hlo.computations(text).items()
     }
-    entry = re.search(r"^ENTRY %(\S+)", hlo, re.MULTILINE)
-    if entry is None:
-        raise ValueError("the program has no entry computation")
-
-    @functools.cache
-    def cycles(name: str) -> tuple[int, int]:
-        total = sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', bodies[name])))
-        loops = 0
-        for condition, body in re.findall(
-            r" while\(.*?condition=%([^\s,]+), body=%([^\s,]+)", bodies[name]
-        ):
-            limits = re.findall(r" = s32\[\]\S* constant\((\d+)\)", bodies[condition])
-            if len(limits) != 1:
-                raise ValueError(f"loop {body} goes round no fixed number of times")
-            loops += int(limits[0]) * cycles(body)[0]
-        return total + loops, loops
-
-    whole, loops = cycles(entry[1])
-    return {"all": whole, "loops": loops}
+    whole = sum(cycles.values())
+    return {"all": whole, "loops": whole - cycles[hlo.entry(text)]}
 
 
 def _recipe(clips: int) -> config.Recipe:

@@ -19,6 +19,10 @@ PROGRAM = """HloModule jit_f, is_scheduled=true
   ROOT %compare = pred[]{:T(512)} compare(%p.2, %constant.7), direction=LT
 }
 
+%c (p.4: f32[8]) -> f32[8] {
+  ROOT %m = f32[8]{0} negate(%p.4)
+}
+
 %unused (p.3: f32[8]) -> f32[8] {
   ROOT %n = f32[8]{0} negate(%p.3), backend_config={"estimated_cycles":"1000000"}
 }
