@@ -9,8 +9,9 @@ launch/tpu/pod.sh VERB [--dry-run] [-- TRAINING OPTIONS]
 
   create    ask for the pod (a queued resource) and wait until it is there
   setup     mount the shared file system, copy this checkout's HEAD, install it from the lock
-  train     start launch/train.py on all workers; it outlives this shell
-  keep      create, set up and train, and again after every preemption, until the run is DONE
+  train     start launch/train.py on all workers, in place of one that is left; it outlives this shell
+  keep      create, set up and train, and again after every preemption or host that fails, until the
+            run is DONE
   eval      start launch/eval.py --watch beside the training, on the first worker's CPU
   status    the queued resource, and what runs on each worker
   logs      the last lines that each worker has written
@@ -32,6 +33,7 @@ launch/tpu/pod.sh VERB [--dry-run] [-- TRAINING OPTIONS]
   TIER           spot, on-demand or reserved                 (spot)
   PROJECT        Google Cloud project                        (gcloud's own)
   MOUNT          where the workers see NFS                   (/mnt/loev)
+  EVAL           yes: `keep` starts what `eval` does, too    (no)
   COLLECT        where `collect` copies to                   (runs)
   POLL           seconds between looks at the pod            (60)
 END
@@ -61,7 +63,8 @@ need() {
 need POD ZONE
 ACCELERATOR="${ACCELERATOR:-v5litepod-16}" RUNTIME="${RUNTIME:-v2-alpha-tpuv5-lite}"
 TIER="${TIER:-spot}" MOUNT="${MOUNT:-/mnt/loev}" DATA="${DATA:-corpus}" COLLECT="${COLLECT:-runs}"
-POLL="${POLL:-60}"
+POLL="${POLL:-60}" EVAL="${EVAL:-no}"
+case "$EVAL" in yes | no) ;; *) fail "EVAL=$EVAL: yes or no" ;; esac
 case "$TIER" in spot | on-demand | reserved) ;; *) fail "TIER=$TIER: spot, on-demand or reserved" ;; esac
 [ -n "$DRY" ] || command -v gcloud >/dev/null || fail "gcloud is not on PATH: install the Google Cloud CLI"
 WHERE=(--zone="$ZONE" ${PROJECT:+--project="$PROJECT"})
@@ -134,11 +137,15 @@ setup() {
 }
 
 # Starts a command as a unit of systemd: it outlives the shell, and has SIGTERM and its time to save
-# where the worker is preempted.
+# where the worker is preempted. Where a worker has died, those of the others run on for up to a
+# minute: what is left is stopped first. JAX writes compiled programs on the first worker alone, so
+# they lie where all find them, and the next pod too.
 unit() {
   local workers=$1 name=$2 environment=$3; shift 3
-  on "$workers" "cd loev_jax && (sudo systemctl reset-failed $name 2>/dev/null || true) &&
+  on "$workers" "cd loev_jax || exit
+    { sudo systemctl stop $name; sudo systemctl reset-failed $name; } 2>/dev/null || true
     sudo systemd-run --unit=$name --uid=\$(id -u) --working-directory=\$PWD $environment \
+      --setenv=JAX_COMPILATION_CACHE_DIR='$MOUNT/programs' \
       -p KillSignal=SIGTERM -p TimeoutStopSec=25 -p SuccessExitStatus=143 \
       --setenv=HOME=\$HOME .venv/bin/python $(printf '%q ' "$@")"
 }
@@ -162,32 +169,42 @@ progress() {
     else echo none; fi" 2>/dev/null | tail -n 1
 }
 
+# Sets up and starts everything: after a reboot a worker has lost its mount.
+start() {
+  setup && train && { [ "$EVAL" = no ] || evaluate; }
+}
+
 keep() {
   need NFS CONFIG RUN
-  if [ -n "$DRY" ]; then create; setup; train; return; fi
+  if [ -n "$DRY" ]; then create; start; return; fi
   trap 'say "$POD is still there, and costs: launch/tpu/pod.sh delete"' EXIT
-  local ever='' failures=0
+  local now asked='' ever='' failures=0
   while :; do
-    case "$(state)" in
+    now=$(state)
+    case "$now" in
       ACTIVE)
         ever=1
         case "$(progress)" in
           done) say "$RUN is done"; return 0 ;;
           running) failures=0 ;;
           failed)
-            failures=$((failures + 1))
-            [ "$failures" -lt 3 ] || fail "$RUN failed three times in a row: launch/tpu/pod.sh logs"
-            train ;;
-          none) if ! setup || ! train; then say "$POD does not answer, trying again"; fi ;;
+            [ "$failures" -lt 2 ] || fail "$RUN failed three times in a row: launch/tpu/pod.sh logs"
+            # A start that does not reach all workers is not the run's failure.
+            if start; then failures=$((failures + 1)); else say "$POD does not answer, trying again"; fi ;;
+          none) start || say "$POD does not answer, trying again" ;;
           *) say "$POD does not answer" ;;
         esac ;;
-      "") request || fail "$POD cannot be asked for" ;;
+      "")
+        if request; then asked=1
+        elif [ -n "$asked" ]; then say "$POD cannot be asked for, trying again"
+        else fail "$POD cannot be asked for"; fi ;;
       SUSPENDED | FAILED)
-        [ -n "$ever" ] || [ "$(state)" = SUSPENDED ] ||
+        [ -n "$ever" ] || [ "$now" = SUSPENDED ] ||
           fail "$POD was never there: launch/tpu/pod.sh status tells why; delete it then"
         say "$POD was preempted: asking again"
-        remove; request ;;
+        if ! remove || ! request; then say "$POD cannot be asked for, trying again"; fi ;;
     esac
+    [ -z "$now" ] || asked=1
     sleep "$POLL"
   done
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import string
 import subprocess
@@ -27,7 +28,8 @@ def test_shellcheck_finds_nothing(script):
     assert done.returncode == 0, done.stdout
 
 
-# A pod, played by a gcloud that notes what it is asked and answers from a script.
+# A pod, played by a gcloud that notes what it is asked, answers from a script, and fails where that
+# says so: the second call that holds "x" does if a line of `failing` is "2 x".
 
 GCLOUD = """\
 #!{python}
@@ -41,6 +43,12 @@ def next_of(name):
     lines = path.read_text().splitlines() if path.exists() else []
     path.write_text("\\n".join(lines[1:] or lines[-1:]))
     return lines[0] if lines else ""
+asked = " ".join(arguments)
+lines = (here / "calls").read_text().splitlines()
+for failing in (here / "failing").read_text().splitlines():
+    number, part = failing.split(maxsplit=1)
+    if part in asked and sum(part in " ".join(json.loads(line)) for line in lines) == int(number):
+        sys.exit("gcloud: no answer")
 if "describe" in arguments:
     answer = next_of("states")
     print(answer)
@@ -67,9 +75,10 @@ def pod(tmp_path):
     known = {"POD": "a-pod", "ZONE": "us-west4-a", "NFS": "10.0.0.2:/share", "POLL": "0",
              "CONFIG": "configs/loev_tempo.py", "RUN": "loev"}  # fmt: skip
 
-    def call(*arguments, states=(), progress=(), **changed):
+    def call(*arguments, states=(), progress=(), failing=(), **changed):
         (here / "states").write_text("\n".join(states))
         (here / "progress").write_text("\n".join(progress))
+        (here / "failing").write_text("\n".join(failing))
         (here / "calls").unlink(missing_ok=True)
         done = subprocess.run(
             [BASH, checkout / "launch/tpu/pod.sh", *arguments],
@@ -97,7 +106,8 @@ def what(calls):
         elif "scp" in arguments:
             words.append("copy")
         elif "ssh" in arguments and "/DONE'" not in arguments[-1]:
-            words.append("train" if "launch/train.py" in arguments[-1] else "install")
+            started = re.search(r"launch/(train|eval)\.py", arguments[-1])
+            words.append(started[1] if started else "install")
     return words
 
 
@@ -157,6 +167,45 @@ def test_a_run_that_fails_by_itself_is_not_tried_for_ever(pod):
     assert "still there, and costs" in done.stderr
 
 
+def test_a_host_that_dies_does_not_end_it(pod):
+    """It fails the others; a start does not reach it for minutes; then it is there again."""
+    done, calls = pod(
+        "keep",
+        states=["ACTIVE"],
+        progress=["none", "running", *(4 * ["failed"]), "running", "done"],
+        failing=["2 launch/train.py", "3 launch/train.py", "4 launch/train.py"],
+    )
+    assert done.returncode == 0, done.stderr
+    assert what(calls) == 5 * ["copy", "install", "train"]
+    assert done.stderr.count("a-pod does not answer, trying again") == 3
+    assert "loev is done" in done.stderr
+
+
+def test_a_cloud_that_does_not_answer_is_asked_again(pod):
+    done, calls = pod(
+        "keep",
+        states=["", "ACTIVE", "SUSPENDED", "SUSPENDED", "", "", "ACTIVE"],
+        progress=["none", "done"],
+        failing=["1 queued-resources delete", "2 queued-resources create",
+                 "3 queued-resources create"],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    start = ["copy", "install", "train"]
+    assert what(calls) == ["create", *start, "delete", "delete", *(3 * ["create"])]
+    assert done.stderr.count("a-pod cannot be asked for, trying again") == 3
+    done, _ = pod("keep", states=[""], failing=["1 queued-resources create"])
+    assert done.returncode == 2
+    assert "error: a-pod cannot be asked for" in done.stderr
+
+
+def test_the_eval_job_is_started_again_with_the_training(pod):
+    states = ["ACTIVE", "SUSPENDED", "ACTIVE"]
+    done, calls = pod("keep", states=states, progress=["none", "none", "done"], EVAL="yes")
+    assert done.returncode == 0, done.stderr
+    start = ["copy", "install", "train", "eval"]
+    assert what(calls) == [*start, "delete", "create", *start]
+
+
 def test_what_was_never_granted_is_not_asked_for_again(pod):
     done, calls = pod("keep", states=["", "FAILED"])
     assert done.returncode == 2
@@ -189,19 +238,55 @@ def test_a_dry_run_does_nothing(pod):
     assert "launch/train.py" in done.stdout
 
 
-def test_what_it_starts_is_a_shell_command_that_keeps_its_quotes(pod):
-    """The line for the workers, run by a shell that has a systemd-run of its own."""
-    _, calls = pod("train", "--", "--config.data.path=/a b", "--config.seed=$HOME")
-    (line,) = [one[-1].removeprefix("--command=") for one in calls]
-    fake = (
-        'sudo() { [ "$1" = systemd-run ] || return 0; shift; printf "%s\\n" "$@"; }; cd() { :; }; '
-    )
-    shown = subprocess.run(
-        ["bash", "-c", fake + line], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+# The units of a worker are files; as systemd, it refuses to start one that there is.
+WORKER = """
+sudo() {
+  case "$1" in
+    systemctl) [ "$2" != stop ] || rm "$3" ;;
+    systemd-run)
+      shift
+      for word in "$@"; do
+        case "$word" in --unit=*) [ ! -e "${word#*=}" ] || return 1; touch "${word#*=}" ;; esac
+      done
+      printf '%s\\n' "$@" ;;
+  esac
+}
+"""
+
+
+@pytest.fixture
+def worker(tmp_path):
+    """Runs a line that was meant for a worker; returns what systemd-run was given."""
+    (tmp_path / "home/loev_jax").mkdir(parents=True)
+
+    def run(line):
+        done = subprocess.run(
+            ["bash", "-c", WORKER + line.removeprefix("--command=")],
+            cwd=tmp_path / "home",
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.splitlines()
+
+    return run
+
+
+def test_what_it_starts_is_a_shell_command_that_keeps_its_quotes(pod, worker):
+    _, calls = pod("train", "--", "--config.data.path=/a b", "--config.seed=$HOME", MOUNT="/m n")
+    (line,) = [one[-1] for one in calls]
+    shown = worker(line)
     assert "--config.data.path=/a b" in shown
     assert "--config.seed=$HOME" in shown
     assert "--unit=loev-train" in shown
+    # JAX writes programs on the first worker alone: all look for them in one place.
+    assert "--setenv=JAX_COMPILATION_CACHE_DIR=/m n/programs" in shown
+
+
+def test_what_is_left_of_a_run_makes_room_for_the_next(pod, worker):
+    """The units of hosts that wait for a dead one."""
+    (line,) = [one[-1] for one in pod("train")[1]]
+    assert worker(line) == worker(line)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +297,7 @@ def test_what_it_starts_is_a_shell_command_that_keeps_its_quotes(pod):
         (["keep"], {"NFS": ""}, "NFS is not set"),
         (["train"], {"RUN": ""}, "RUN is not set"),
         (["create"], {"TIER": "free"}, "TIER=free: spot, on-demand or reserved"),
+        (["keep"], {"EVAL": "1"}, "EVAL=1: yes or no"),
         (["create"], {"PATH": "/nowhere"}, "gcloud is not on PATH"),
     ],
 )
