@@ -158,10 +158,11 @@ def default() -> ConfigDict:
     """The defaults: the published augmentations, batch and schedule, and no variant head.
 
     Where they leave the published recipe: LooC views instead of two independent ones, every
-    augmentation always applied, positives by tolerance, linear heads with a bias, the translation
-    loss, mel bands that end at 6.3 kHz (above, a shift down by four semitones leaves bands empty,
-    from which a network could read the shift), and an analysis window whose length is drawn for
-    each view: with a fixed one the rate can be read from the texture of noise (docs/shortcuts.md).
+    augmentation always applied, positives by tolerance, linear heads with a norm and biases, the
+    translation loss, mel bands that end at 6.3 kHz (above, a shift down by four semitones leaves
+    bands empty, from which a network could read the shift), and an analysis window whose length is
+    drawn for each view: with a fixed one the rate can be read from the texture of noise
+    (docs/shortcuts.md).
     """
     sections: dict[str, Any] = {"seed": 0, "heads": {}, "branched": False}
     for name, cls in _SECTIONS.items():

@@ -1,5 +1,6 @@
 """An exported model computes what the training model computes, on every platform and shape."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -16,8 +17,16 @@ from jax import export as jax_export
 
 import loev_jax
 from loev_jax import checkpoint, config, export, frontend
+from loev_jax import model as models
 from loev_jax.embedder import ARTIFACT, CARD, PARAMETERS
+from loev_jax.encoders import resnet
+from loev_jax.encoders.cnn import Cnn
+from loev_jax.encoders.encoder import SETTINGS
+from loev_jax.encoders.nfnet import Nfnet
+from loev_jax.encoders.resnet import Resnet
 from loev_jax.errors import UserError
+from loev_jax.heads import Projection
+from loev_jax.model import ModelSpec
 
 SECONDS = 0.5
 
@@ -69,6 +78,81 @@ def test_artifact_equals_training_model_for_any_batch_and_length(exported_each, 
     for name, space in expected.items():
         assert np.std(space, axis=0).max() > 0 or shape[0] == 1
         np.testing.assert_allclose(actual[name], space, rtol=0, atol=1e-5)
+
+
+ENCODERS = {
+    "cnn": Cnn(
+        channels=(8, 8),
+        kernels=(3, 3),
+        strides=(2, 1),
+        dilations=(1, 1),
+        branch_layers=1,
+        rhythm_channels=2,
+        rhythm_bands=4,
+    ),
+    "resnet": Resnet(depth=18, groups=4),
+    "sf_nfnet_f0": Nfnet(
+        depths=(1, 1),
+        slow_stem=(2, 2, 4, 8),
+        fast_stem=(2, 2, 2, 4),
+        slow_channels=(16, 16),
+        fast_channels=(8, 8),
+        fusion_channels=(4, 4),
+        fused_channels=(8, 8),
+        slow_group=8,
+        fast_group=4,
+    ),
+}
+MEL = frontend.LogMel(n_fft=256, window=180, hop=160, bands=20)
+
+
+def random_model(encoder, branched):
+    """A model none of whose parameters is zero, as residual paths of an NFNet begin."""
+    spec = ModelSpec(
+        bands=MEL.bands,
+        frame_rate=100.0,
+        heads={"tempo": ("time_stretch",)},
+        readouts={},
+        encoder=dataclasses.replace(ENCODERS[encoder], compute_dtype="float32"),
+        projection=Projection(hidden=(8,), outputs=4),
+        branched=branched,
+    )
+    model, rng = models.create(spec, 0), np.random.default_rng(1)
+    for _, leaf in nnx.to_flat_state(nnx.state(model)):
+        leaf[...] += 0.3 * rng.normal(size=leaf.shape).astype(np.float32)
+    return model
+
+
+# A `cnn` of one space is exported by all other tests.
+@pytest.mark.parametrize(
+    ("encoder", "branched"),
+    [("cnn", True), *((one, branched) for one in list(ENCODERS)[1:] for branched in (False, True))],
+)
+def test_every_encoder_is_exported_for_any_batch_and_length(encoder, branched, monkeypatch):
+    """Its branches by name, too; the form of its convolutions depends on the platform."""
+    monkeypatch.setattr(resnet, "WIDTH", 8)
+    model = random_model(encoder, branched)
+    spaces, parameters = export.pure(model, MEL)
+    exported = export.artifact(spaces, parameters, MEL)
+    assert exported.platforms == export.PLATFORMS
+    again = jax_export.deserialize(exported.serialize())
+    waveforms = noise(3, 5777)  # 35 frames: no stride divides them
+    actual = jax.device_get(again.call(parameters, waveforms))
+    compute = nnx.jit(lambda model, w: model.spaces(frontend.log_mel(MEL, w)))
+    expected = jax.device_get(compute(model, waveforms))
+    branches = {"encoder/invariant", "encoder/tempo"} if branched else set()
+    assert actual.keys() == expected.keys() == {"encoder", "invariant", "tempo"} | branches
+    for name, space in expected.items():
+        assert np.std(space, axis=0).max() > 1e-3
+        np.testing.assert_allclose(actual[name], space, rtol=1e-5, atol=1e-5)
+    if branched:
+        parts = [actual["encoder/invariant"], actual["encoder/tempo"]]
+        np.testing.assert_array_equal(actual["encoder"], np.concatenate(parts, axis=1))
+        assert np.abs(parts[0] - parts[1]).max() > 1e-2
+
+
+def test_every_encoder_there_is_is_exported():
+    assert ENCODERS.keys() == SETTINGS.keys()
 
 
 def test_loaded_model_and_run_equal_training_model(exported_each):

@@ -31,7 +31,7 @@ SPEC = ModelSpec(
         rhythm_bands=4,
         compute_dtype="float32",
     ),
-    projection=Projection(hidden=16, outputs=6),
+    projection=Projection(hidden=(16,), outputs=6),
 )
 BRANCHED = dataclasses.replace(SPEC, branched=True)
 

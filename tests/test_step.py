@@ -24,7 +24,7 @@ def tiny_settings():
     settings.frontend.update(n_fft=512, window=360, hop=200, bands=24)
     settings.views.update(seconds=0.4, spread_seconds=0.1)
     settings.encoder.update(channels=(16, 16), kernels=(3, 3), strides=(2, 1), dilations=(1, 1))
-    settings.projection.update(hidden=16, outputs=8)
+    settings.projection.update(hidden=(16,), outputs=8)
     settings.training.update(clips=8, steps=40)
     settings.optimizer.update(warmup_steps=4, learning_rate=1e-2)
     return settings

@@ -18,7 +18,7 @@ def write(workdir: Path, *, compute_dtype: str = "float32", steps: tuple[int, ..
     settings.encoder.update(channels=(8, 8), kernels=(3, 3), strides=(2, 1), dilations=(1, 1))
     settings.encoder.update(branch_layers=1, rhythm_channels=2, rhythm_bands=4)
     settings.encoder.compute_dtype = compute_dtype
-    settings.projection.update(hidden=16, outputs=6)
+    settings.projection.update(hidden=(16,), outputs=6)
     config.save(settings, workdir)
     recipe = config.load(workdir)
     state = jax.device_get(step.init(recipe, fsdp.make_mesh(jax.devices()[:1])))

@@ -13,7 +13,7 @@ TINY = {
     "encoder.strides": "(2,1)",
     "encoder.dilations": "(1,2)",
     "encoder.branch_layers": "1",
-    "projection.hidden": 16,
+    "projection.hidden": "(16,)",
     "projection.outputs": 8,
     "training.clips": 4,
     "training.steps": STEPS,

@@ -248,7 +248,12 @@ class Fusion(nnx.Module):
 
     def __call__(self, slow: jax.Array, fast: jax.Array) -> jax.Array:
         """Slow and fast [batch, frames, bands, channels] → slow, of more channels."""
-        return jnp.concatenate([slow, self.conv2(self.conv1(fast))], axis=-1)
+        brought = self.conv2(self.conv1(fast))
+        # Of equal length; an export, where lengths are symbols, cannot see it and is told so.
+        none, missing = (0, 0, 0), (0, slow.shape[1] - brought.shape[1], 0)
+        zero = jnp.zeros((), brought.dtype)
+        brought = jax.lax.pad(brought, zero, (none, missing, none, none))
+        return jnp.concatenate([slow, brought], axis=-1)
 
 
 class Convolutions(nnx.Module):

@@ -6,6 +6,7 @@ import itertools
 import math
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from flax import nnx
 
@@ -93,11 +94,15 @@ def by_convolution(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, int], groups: int
 ) -> jax.Array:
     """`convolved` as XLA's own grouped convolution."""
+    padding = "SAME"
+    if any(map(jax.export.is_symbolic_dim, x.shape)):
+        # In an export the number of outputs must be the same sum as by products.
+        x, padding = _padded(x, 1, kernel.shape[:2], strides), "VALID"
     return jax.lax.conv_general_dilated(
         x,
         kernel,
         strides,
-        "SAME",
+        padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
@@ -151,20 +156,26 @@ _product.defvjp(_product_forward, _product_gradient)
 
 def _taps(x: jax.Array, sizes: tuple[int, ...], strides: tuple[int, int]) -> list[jax.Array]:
     """What each point of a kernel of `sizes` sees of x [groups, batch, frames, bands, inputs]."""
-    around = map(_around, x.shape[2:4], sizes, strides)
-    padded = jnp.pad(x, ((0, 0), (0, 0), *around, (0, 0)))
-    outputs = [-(-length // stride) for length, stride in zip(x.shape[2:4], strides, strict=True)]
-    spans = [(output - 1) * stride + 1 for output, stride in zip(outputs, strides, strict=True)]
+    padded = _padded(x, 2, sizes, strides)
+    spans = [length - size + 1 for length, size in zip(padded.shape[2:4], sizes, strict=True)]
     return [
         padded[:, :, t : t + spans[0] : strides[0], f : f + spans[1] : strides[1]]
         for t, f in itertools.product(*map(range, sizes))
     ]
 
 
-def _around(length: int, size: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after that "SAME" means."""
-    total = max((-(-length // stride) - 1) * stride + size - length, 0)
-    return total // 2, total - total // 2
+def _padded(x: jax.Array, axis: int, sizes: tuple[int, ...], strides: tuple[int, int]) -> jax.Array:
+    """Puts the zeros around two axes of x, from `axis` on, that "SAME" means.
+
+    What no kernel reaches is cut off: no sum needs to know whether anything is, which an export,
+    where the length is a symbol, cannot tell.
+    """
+    around = [(0, 0, 0)] * x.ndim
+    for at, (size, stride) in enumerate(zip(sizes, strides, strict=True), start=axis):
+        total = (x.shape[at] - 1) // stride * stride + size - x.shape[at]
+        before = jax.core.max_dim(total, 0) // 2
+        around[at] = before, total - before, 0
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), around)
 
 
 class StandardizedConv(nnx.Module):

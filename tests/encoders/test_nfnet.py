@@ -128,7 +128,7 @@ def test_the_gradient_of_standardisation_is_what_jax_derives(size):
 @pytest.mark.parametrize(
     ("sizes", "strides", "groups"),
     [((3, 1), (1, 2), 4), ((1, 3), (1, 1), 2), ((7, 1), (4, 1), 1), ((3, 3), (2, 2), 1),
-     ((1, 1), (1, 1), 1)],
+     ((1, 3), (8, 2), 1), ((2, 2), (4, 3), 1), ((1, 1), (1, 1), 1)],
 )  # fmt: skip
 def test_both_forms_of_a_convolution_are_one(sizes, strides, groups):
     rng = np.random.default_rng(0)

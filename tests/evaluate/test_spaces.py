@@ -31,7 +31,7 @@ SPEC = models.ModelSpec(
         rhythm_channels=0,
         compute_dtype="float32",
     ),
-    projection=Projection(hidden=8, outputs=4),
+    projection=Projection(hidden=(8,), outputs=4),
 )
 SPACES = {"encoder": 16, "invariant": 4, "tempo": 4}
 

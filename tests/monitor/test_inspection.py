@@ -16,7 +16,7 @@ def tiny(*, branched=False, clips=8):
     settings.views.seconds = 0.5
     settings.encoder.update(channels=(8, 8), kernels=(3, 3), strides=(2, 1), dilations=(1, 1))
     settings.encoder.update(branch_layers=1, rhythm_channels=2, rhythm_bands=4)
-    settings.projection.update(hidden=16, outputs=6)
+    settings.projection.update(hidden=(16,), outputs=6)
     settings.training.clips = clips
     return config.read(settings)
 
