@@ -198,6 +198,7 @@ def _save(
         checkpoints.give_up(step, error)
     else:
         checkpoints.save(step, state)
+    pace.close()
 
 
 def _describe(recipe: Recipe, state: steps.State) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import jax
@@ -79,11 +80,18 @@ def _operations(jaxpr: Any) -> float:
     return total
 
 
+def _when_ready(result: Any) -> float:
+    """Waits for what a device computes; the time when it was there."""
+    jax.block_until_ready(result)
+    return time.monotonic()
+
+
 class Pace:
     """Takes the times of a loop, and tells of those since it was last asked.
 
-    A step ends when the next may begin to wait for it: the loop leaves one step to the device while
-    it prepares the next, so that neither waits for the other.
+    The loop leaves one step to the device while it prepares the next, so that neither waits for the
+    other. A thread waits for the results and notes when each was there: the device waits for data
+    only from then on, whatever the host does before.
     """
 
     def __init__(self, recipe: Recipe, devices: int) -> None:
@@ -92,29 +100,34 @@ class Pace:
         kind = jax.devices()[0].device_kind
         self._peak = peak(kind)
         self._flops = flops_of_view(recipe) if self._peak else 0.0
-        self._before: Any = None
+        self._watch = ThreadPoolExecutor(1, "pace")
+        self._before: Future[float] | None = None
+        self._fetching = (0.0, 0.0)  # when the newest batch was asked for, and when it was there
         self._ended: float | None = None
         self._seconds: list[float] = []
         self._waited = 0.0
 
     def next_of(self, batches: Iterator[T]) -> T:
-        """The next batch; how long it took is remembered."""
+        """The next batch; when it was asked for and when it came is remembered."""
         began = time.monotonic()
         batch = next(batches)
-        self._waited += time.monotonic() - began
+        self._fetching = (began, time.monotonic())
         return batch
 
     def step(self, result: Any) -> None:
         """Takes note of a step that was started, and waits for the one before it."""
         if self._before is not None:
-            jax.block_until_ready(self._before)
-            now = time.monotonic()
-            if self._ended is None:  # the first was compiled: it says nothing of the others
-                self._waited = 0.0
-            else:
-                self._seconds.append(now - self._ended)
-            self._ended = now
-        self._before = result
+            ended = self._before.result()
+            if self._ended is not None:  # the first was compiled: it says nothing of the others
+                self._seconds.append(ended - self._ended)
+                asked, came = self._fetching
+                self._waited += max(0.0, came - max(asked, ended))
+            self._ended = ended
+        self._before = self._watch.submit(_when_ready, result)
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._watch.shutdown()
 
     def told(self) -> dict[str, float]:
         """What there is to tell since it was last asked, by name; nothing where nothing was timed.

@@ -1,5 +1,7 @@
 """What a run tells of its pace, with a clock that is set by hand; and what its model costs."""
 
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -18,11 +20,14 @@ def recipe():
 
 
 class Clock:
+    """The time of the loop, set by hand, and that of the thread which waits for its steps."""
+
     def __init__(self):
         self.now = 100.0
+        self.elsewhere = threading.local()
 
     def monotonic(self):
-        return self.now
+        return getattr(self.elsewhere, "now", self.now)
 
 
 @pytest.fixture
@@ -32,25 +37,55 @@ def clock(monkeypatch):
     return clock
 
 
-def batches(clock, seconds):
-    while True:
-        clock.now += seconds
-        yield "batch"
+class Device:
+    """Works through steps in turn, each as soon as it is asked for and the one before is done."""
+
+    def __init__(self, clock):
+        self.clock, self.free, self.idle = clock, clock.now, 0.0
+
+    def start(self, seconds):
+        begins = max(self.clock.now, self.free)
+        self.idle += begins - self.free
+        self.free = begins + seconds
+        return Result(self.clock, self.free)
 
 
-def test_steps_waits_and_views_are_timed(recipe, clock):
-    timed, source = pace.Pace(recipe, devices=2), batches(clock, 0.1)
-    assert timed.told() == {}
-    took = [30.0, *[0.9] * 18, 2.9]  # the first is compiled
+class Result:
+    """What the device will have computed at a time."""
+
+    def __init__(self, clock, at):
+        self.clock, self.at = clock, at
+
+    def block_until_ready(self):
+        self.clock.elsewhere.now = self.at
+
+
+def loop(timed, clock, took, fetching):
+    """As train's: it fetches, starts a step, and waits for the one before."""
+
+    def batches():
+        for seconds in fetching:
+            clock.now += seconds
+            yield "batch"
+
+    device, source, before = Device(clock), batches(), None
     for seconds in took:
         assert timed.next_of(source) == "batch"
-        timed.step(np.zeros(1))
-        clock.now += seconds
+        result = device.start(seconds)
+        timed.step(result)
+        clock.now = max(clock.now, before.at) if before else clock.now
+        before = result
+    return device
+
+
+def test_steps_and_views_are_timed(recipe, clock):
+    timed = pace.Pace(recipe, devices=2)
+    assert timed.told() == {}
+    # The first is compiled, and does not count; what was started last has not ended yet.
+    loop(timed, clock, [30.0, *[1.0] * 18, 2.9], [0.1] * 20)
     found = timed.told()
-    # What was started last has not ended yet, and the first does not count.
     assert found["pace/step_seconds_p50"] == pytest.approx(1.0)
     assert found["pace/step_seconds_max"] == pytest.approx(1.0)
-    assert found["pace/data_wait"] == pytest.approx(0.1, rel=0.06)
     assert recipe.views.number == 3
     assert found["pace/views_per_second_per_device"] == pytest.approx(8 * 3 / 2 / 1.0)
     assert "pace/mfu" not in found  # of a device whose peak is not known
@@ -59,13 +94,33 @@ def test_steps_waits_and_views_are_timed(recipe, clock):
     assert timed.told() == {}
 
 
+@pytest.mark.parametrize(
+    ("seconds", "fetching"),
+    [
+        (1.0, [0.9]),  # it takes the host nearly as long as the device, which never waits
+        (1.0, [1.5]),
+        (0.1, [0.4]),
+        (1.0, [0.0] * 9 + [5.0]),  # once in a while
+    ],
+)
+def test_only_what_the_device_waits_for_is_waiting_for_data(recipe, clock, seconds, fetching):
+    timed = pace.Pace(recipe, devices=1)
+    device = loop(timed, clock, [seconds] * 2, [0.0] * 2)
+    timed.told()
+    begun, idle = device.free, device.idle
+    device = loop(timed, clock, [seconds] * 101, (fetching * 101)[:101])
+    share = timed.told()["pace/data_wait"]
+    # To a step at either end.
+    assert share == pytest.approx(device.idle / (device.free - begun), abs=0.03)
+    assert idle == 0
+    assert (share == 0) == (max(fetching) < seconds)
+
+
 def test_mfu_is_the_share_of_the_peak(recipe, clock, monkeypatch):
     flops = pace.flops_of_view(recipe)
     monkeypatch.setattr(pace, "peak", lambda kind: 48.0 * flops)
     timed = pace.Pace(recipe, devices=1)
-    for _ in range(4):
-        timed.step(np.zeros(1))
-        clock.now += 2.0
+    loop(timed, clock, [2.0] * 4, [0.0] * 4)
     assert timed.told()["pace/mfu"] == pytest.approx(8 * 3 / 2.0 / 48.0)
 
 
