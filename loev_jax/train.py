@@ -17,7 +17,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from loev_jax import checkpoint, cluster, config, fsdp, warm_start
+from loev_jax import checkpoint, cluster, config, errors, fsdp, warm_start
 from loev_jax import step as steps
 from loev_jax.checkpoint import Checkpoints
 from loev_jax.config import Recipe
@@ -89,8 +89,8 @@ def train(settings: ConfigDict, workdir: Path) -> int:
 
     Raises:
         UserError: a bad config, a directory of another run, a data set that is missing or does not
-            fit, or a batch that does not divide over the devices.
-        NonFiniteLossError: the loss is not finite; the last checkpoint stays.
+            fit, or a batch that does not divide over the devices or fit their memory.
+        NonFiniteLossError: too many steps in a row were skipped; the last checkpoint stays.
         SaveError: the last checkpoint of this run, or before a signal, could not be written.
     """
     recipe = config.read(settings)
@@ -107,13 +107,14 @@ def train(settings: ConfigDict, workdir: Path) -> int:
         status = 0
         # What says so itself is believed; else the last checkpoint is looked at once more.
         if not (first >= recipe.training.steps and cluster.agreed((workdir / DONE).exists())):
-            with Checkpoints(workdir, recipe.training.keep_checkpoints) as checkpoints:
+            keep = recipe.training.keep_checkpoints
+            with Checkpoints(workdir, keep) as checkpoints, _fitting(recipe):
                 state = steps.init(recipe, mesh)
                 if newest := checkpoints.newest(state):
                     first, state = newest
                     logging.info("resumed from step %d", first)
                 elif warm is not None:
-                    state = _warmed(state, warm, recipe.start.path)
+                    state = _warmed(state, warm, recipe)
                 if first < recipe.training.steps:
                     status = _loop(recipe, workdir, mesh, state, first, source(first), checkpoints)
         if first >= recipe.training.steps:
@@ -124,21 +125,33 @@ def train(settings: ConfigDict, workdir: Path) -> int:
     return status
 
 
-def _warmed(state: steps.State, given: warm_start.Flat, where: str) -> steps.State:
+@contextmanager
+def _fitting(recipe: Recipe) -> Iterator[None]:
+    """Tells in one line where a step is too large for a device."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        training = recipe.training
+        raise UserError(
+            f"config.training.clips: {training.clips} do not fit the memory of "
+            f"{jax.device_count()} devices ({errors.reason(error)}); try "
+            f"config.training.micro_batches={2 * training.micro_batches} or fewer clips; "
+            "launch/compile.py tells what fits TPUs"
+        ) from error
+
+
+def _warmed(state: steps.State, given: warm_start.Flat, recipe: Recipe) -> steps.State:
     """A fresh state with the parameters of another model, as far as they fit."""
-    params, missed = warm_start.fit(state.params, given, where)
-    total = len(jax.tree.leaves(params))
+    where = recipe.start.path
+    taken, drawn = warm_start.fit(recipe.model, state.params, given, where)
     logging.info(
         "start: %d of %d parameters from %s; drawn: %s",
-        total - len(missed), total, where, ", ".join(missed) or "none",
+        len(taken), len(jax.tree.leaves(state.params)), where, ", ".join(drawn) or "none",
     )  # fmt: skip
-    # Buffers of their own: the step consumes each.
-    both = {"params": params} | ({"average": params} if state.average is not None else {})
-    where_they_lie = jax.tree.map(lambda leaf: leaf.sharding, state.params)
-    placed = {
-        name: jax.device_put(tree, where_they_lie, may_alias=False) for name, tree in both.items()
-    }
-    return state._replace(**placed)
+    params, average = (warm_start.put(tree, taken) for tree in (state.params, state.average))
+    return state._replace(params=params, average=average)
 
 
 def _loop(

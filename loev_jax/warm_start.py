@@ -1,8 +1,9 @@
 """Parameters to start from: those of another run, of an exported model, or MULE's weights.
 
-What fits by name and shape is taken, the rest stays as it was drawn: a run with other heads takes
-the encoder and the heads that both have, and every branch of LOEV++ starts from the one branch of a
-run that has none.
+The encoder is taken whole, of the other model's settings or not at all; of what is above it, that
+which both have in the same shapes, and the rest stays as it was drawn. A branch of LOEV++ starts
+from the other model's branch of the same head, or else from that of its invariant head, or from its
+only one; and the only one of LOEV from that of the invariant head.
 """
 
 from __future__ import annotations
@@ -22,15 +23,20 @@ from loev_jax.embedder import PARAMETERS
 from loev_jax.encoders import mule
 from loev_jax.encoders.nfnet import Nfnet
 from loev_jax.errors import UserError
+from loev_jax.heads import INVARIANT
+from loev_jax.model import ModelSpec
 
 Flat = dict[str, np.ndarray]
 """Parameters by dotted name, such as `encoder.stem.layers.0.convolution.kernel`."""
+
+_ENCODER = "encoder."
+_BRANCH = "encoder.branch."
 
 
 def flat(params: Mapping[str, Any]) -> Flat:
     """A tree of parameters by dotted name, on the host."""
     leaves = nnx.traversals.flatten_mapping(jax.device_get(params))
-    return {".".join(map(str, path)): np.asarray(leaf) for path, leaf in leaves.items()}
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves.items()}
 
 
 def read(start: Start, recipe: Recipe) -> Flat:
@@ -67,38 +73,96 @@ def read(start: Start, recipe: Recipe) -> Flat:
     return given
 
 
-def fit(params: Any, given: Flat, where: str) -> tuple[Any, list[str]]:
+def fit(spec: ModelSpec, params: Any, given: Flat, where: str) -> tuple[Flat, list[str]]:
     """Takes what fits of the given parameters.
 
     Args:
-        params: as drawn, a tree of arrays.
+        spec: of the model that starts.
+        params: its own, a tree of anything that has a shape and a dtype.
         given: parameters by name.
         where: they come from, for messages.
 
     Returns:
-        The tree with what was taken, as NumPy arrays, and the names of what was not.
+        What was taken, by name, in its own shapes and dtypes, and of what was not, what it belongs
+        to, such as "heads.tempo".
 
     Raises:
-        UserError: nothing of the encoder fits, or a part of it has another shape.
+        UserError: the encoder is another one, or of another size.
     """
-    drawn = flat(params)
+    own = {_name(path): leaf for path, leaf in nnx.traversals.flatten_mapping(params).items()}
+    given = given | _branches(spec, own, given)
+    _check_encoder(own, given, where)
+    parts: dict[str, list[str]] = {}
+    for name in own:
+        # A head is taken whole or not at all.
+        part = _ENCODER if name.startswith(_ENCODER) else ".".join(name.split(".")[:2])
+        parts.setdefault(part, []).append(name)
+    fits = {
+        part: all(name in given and given[name].shape == own[name].shape for name in names)
+        for part, names in parts.items()
+    }
+    taken = {
+        name: given[name].astype(own[name].dtype)
+        for part, names in parts.items()
+        for name in names
+        if fits[part]
+    }
+    return taken, [part for part, fit in fits.items() if not fit]
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def _branches(spec: ModelSpec, own: Mapping[str, Any], given: Flat) -> Flat:
+    """The given parameters of branches, one for each of the branches here."""
+    # Branches lie in the order of the heads, which a config has by name.
+    heads = {name.split(".")[1] for name in given if name.startswith("heads.")}
+    order = [INVARIANT, *sorted(heads - {INVARIANT})]
+    rows = [order.index(head) if head in order else 0 for head in spec.projected]
     result: Flat = {}
-    missed: list[str] = []
-    for name, own in drawn.items():
-        value = given.get(name)
-        if value is not None and name.startswith("encoder.branch.") and value.ndim == own.ndim - 1:
-            value = np.repeat(value[None], own.shape[0], axis=0)
-        if value is None:
-            missed.append(name)
-        elif value.shape != own.shape:
-            raise UserError(
-                f"config.start.path: {where}: {name} has the shape {value.shape}, here "
-                f"{own.shape}; use the settings of the run that it comes from"
-            )
-        else:
-            result[name] = value.astype(own.dtype)
-    if not any(name.startswith("encoder.") for name in result):
+    for name, value in given.items():
+        if name.startswith(_BRANCH) and name in own:
+            # Of a single branch they have an axis less.
+            several = value.ndim > len(own[name].shape) - spec.branched
+            each = value if several else np.broadcast_to(value, (len(order), *value.shape))
+            result[name] = each[rows] if spec.branched else each[0]
+    return result
+
+
+def _check_encoder(own: Mapping[str, Any], given: Flat, where: str) -> None:
+    """Raises UserError where the given encoder is not of the settings of this one."""
+    mine, theirs = ({name for name in names if name.startswith(_ENCODER)} for names in (own, given))
+    problem = ""
+    if not mine & theirs:
         raise UserError(f"config.start.path: {where}: has no parameter of this encoder")
-    paths = nnx.traversals.flatten_mapping(params)
-    both = {path: result.get(".".join(map(str, path)), leaf) for path, leaf in paths.items()}
-    return nnx.traversals.unflatten_mapping(both), missed
+    if missing := mine ^ theirs:
+        name = min(missing)
+        problem = f"{name} is not " + ("in it" if name in mine else "in the encoder here")
+    for name in sorted(mine & theirs):
+        if given[name].shape != own[name].shape:
+            problem = f"{name} has the shape {given[name].shape}, here {own[name].shape}"
+            break
+    if problem:
+        raise UserError(
+            f"config.start.path: {where}: {problem}; use the config.encoder and config.frontend of "
+            "the run that it comes from"
+        )
+
+
+def put(params: Any, taken: Flat) -> Any:
+    """A tree of arrays with those that were taken, each where the one is that it replaces.
+
+    Works for arrays of which this process holds a part.
+    """
+
+    def place(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        value = taken.get(_name(tuple(key.key for key in path)))
+        if value is None:
+            return leaf
+        # Copies: a step consumes what it is given.
+        return jax.make_array_from_callback(
+            leaf.shape, leaf.sharding, lambda part: np.array(value[part])
+        )
+
+    return jax.tree_util.tree_map_with_path(place, params)

@@ -1,5 +1,6 @@
 """launch/train.py as a user runs it: to its end, killed, stopped, and given bad input."""
 
+import functools
 import json
 import shutil
 import signal
@@ -9,12 +10,14 @@ import time
 
 import entry_point
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from tiny_training import STEPS, command
 
-from loev_jax import checkpoint, config, fsdp, step
+from loev_jax import checkpoint, config, fsdp, step, train
+from loev_jax.errors import UserError
 
 
 def run_in(room, arguments):
@@ -281,3 +284,40 @@ def test_the_waveform_domain_trains_too(corpus, tmp_path):
     losses = [json.loads(line)["loss"] for line in lines]
     assert len(losses) == STEPS // 5
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
+def test_a_run_starts_from_another(undisturbed, corpus, tmp_path):
+    """The first step, whose learning rate is 0, leaves it there; the second moves it."""
+    workdir = tmp_path / "run"
+    result = entry_point.run(
+        *command(
+            workdir,
+            corpus,
+            f"--config.start.path={undisturbed[0]}",
+            "--config.training.steps=2",
+            "--config.training.checkpoint_every=1",
+            "--config.optimizer.average_decay=0.9",
+        )
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"parameters from {undisturbed[0]}; drawn: none" in result.stderr
+    recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
+    fresh = step.init(recipe, mesh)
+    with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
+        first, second = (checkpoints.restore(number, fresh) for number in (1, 2))
+    source = final_params(undisturbed[0]).params
+    jax.tree.map(np.testing.assert_array_equal, first.params, source)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)
+    jax.tree.map(close, first.average, source)
+    kernels = [tree["heads"]["tempo"]["output"]["kernel"] for tree in (source, second.params)]
+    assert 0 < np.abs(kernels[0] - kernels[1]).max() < 0.1
+
+
+def test_a_batch_that_does_not_fit_is_one_line(undisturbed):
+    recipe = config.load(undisturbed[0])
+    line = (
+        r"config\.training\.clips: 4 do not fit the memory of \d devices \(.*EXHAUSTED.*\); "
+        r"try config\.training\.micro_batches=2 or fewer clips; launch/compile\.py tells"
+    )
+    with pytest.raises(UserError, match=line), train._fitting(recipe):
+        jax.jit(lambda: jnp.zeros(2**50))()
+
+
