@@ -34,9 +34,16 @@ DONE = "DONE"
 
 @contextmanager
 def _claimed(workdir: Path) -> Iterator[None]:
-    """Keeps a directory to this process."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as lock:
+    """Keeps a directory to this process. Raises UserError where it cannot, or cannot be made."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("w")
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir}: cannot be written ({error.strerror}); make room for it, or "
+            "choose another directory"
+        ) from error
+    with file as lock:
         processes.lock(lock, f"{workdir}: another process is training in it; wait for it")
         yield
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 from absl import logging
 
+from loev_jax import errors
 from loev_jax.errors import UserError
 
 REQUEST = "PROFILE"
@@ -61,9 +63,9 @@ class Profiler:
         except FileNotFoundError:
             return
         number = max(1, int(text)) if text.isdecimal() else STEPS
-        jax.profiler.start_trace(str(self._directory))
-        self._last = step + number - 1
-        logging.info("profile: tracing steps %d to %d", step, self._last)
+        if self._did(lambda: jax.profiler.start_trace(str(self._directory))):
+            self._last = step + number - 1
+            logging.info("profile: tracing steps %d to %d", step, self._last)
 
     def after(self, step: int, result: object) -> None:
         """To be called after a step was started; where it is the last, waits for its result."""
@@ -76,7 +78,17 @@ class Profiler:
         if self._last is None:
             return
         self._last = None
-        jax.profiler.stop_trace()
         memory = self._directory / "memory.prof"
-        jax.profiler.save_device_memory_profile(str(memory))
-        logging.info("profile: %s; memory: %s", self._directory, memory)
+        if self._did(jax.profiler.stop_trace) and self._did(
+            lambda: jax.profiler.save_device_memory_profile(str(memory))
+        ):
+            logging.info("profile: %s; memory: %s", self._directory, memory)
+
+    def _did(self, work: Callable[[], None]) -> bool:
+        """Whether a part of a profile could be made: a full disk, or another trace, ends no run."""
+        try:
+            work()
+        except Exception as error:  # of JAX, of the system
+            logging.error("%s: no profile (%s)", self._directory, errors.reason(error))
+            return False
+        return True

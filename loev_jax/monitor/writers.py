@@ -11,12 +11,12 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import logging
 
 from loev_jax import errors
+from loev_jax.errors import UserError
 
 FILE = "metrics.jsonl"
 
@@ -29,23 +29,31 @@ class Journal:
     """`metrics.jsonl`: one JSON object per logged step, each step once, whatever was killed."""
 
     def __init__(self, workdir: Path, first_step: int) -> None:
-        """Opens the file of a run that goes on at `first_step`; later lines are taken back."""
+        """Opens the file of a run that goes on at `first_step`; later lines are cut off.
+
+        Raises:
+            UserError: it cannot be opened or cut.
+        """
         self._path = Path(workdir) / FILE
-        kept = [line for line in self._lines() if line["step"] < first_step]
-        partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        partial.replace(self._path)
-        self._file = self._path.open("ab", buffering=0)
+        try:
+            self._file = self._path.open("ab", buffering=0)
+            self._file.truncate(self._size_before(first_step))  # which needs no room
+        except OSError as error:
+            raise UserError(
+                f"{self._path}: cannot be written ({error.strerror}); make room for it, and run "
+                "the same command to go on"
+            ) from error
         self._unwritten = b""
 
-    def _lines(self) -> list[dict[str, Any]]:
-        lines = []
-        for text in self._path.read_text().splitlines() if self._path.exists() else []:
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                break  # the run was killed within this line
-        return lines
+    def _size_before(self, step: int) -> int:
+        """Bytes of the lines that were there before a step was taken."""
+        size = 0
+        for line in self._path.read_bytes().splitlines(keepends=True):
+            # The last may have been cut short by a kill.
+            if not line.endswith(b"\n") or json.loads(line)["step"] >= step:
+                break
+            size += len(line)
+        return size
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends the metrics of `step`; what is not finite becomes null, as JSON has it."""
@@ -85,7 +93,10 @@ class Events:
 
         self._create = metric_writers.create_default_writer
         self._directory = directory
-        self._writer = self._create(str(directory), just_logging=just_logging)
+        self._attempt(lambda: self._open(just_logging))
+
+    def _open(self, just_logging: bool) -> None:
+        self._writer = self._create(str(self._directory), just_logging=just_logging)
 
     def _attempt(self, work: Callable[[], None]) -> None:
         try:

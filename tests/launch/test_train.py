@@ -143,6 +143,13 @@ def test_no_room_for_a_run_at_all(corpus, tmp_path):
     assert "config.json cannot be written (File too large)" in nothing.stderr.splitlines()[-1]
 
 
+def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    line = r"--workdir=.*/file/run: cannot be written \(Not a directory\); make room"
+    with pytest.raises(UserError, match=line), train._claimed(tmp_path / "file" / "run"):
+        pass
+
+
 def mixing(directory):
     """A config of the user's own that mixes clips."""
     path = directory / "mixing.py"

@@ -1,5 +1,9 @@
 import json
+import resource
 
+import pytest
+
+from loev_jax.errors import UserError
 from loev_jax.monitor.writers import Journal
 
 
@@ -29,3 +33,24 @@ def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
     journal.write(2, {"loss": 1.0})
     journal.close()
     assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+
+def test_a_resumed_run_needs_no_room(tmp_path):
+    """Its lines are cut off where they are, not written anew."""
+    journal = Journal(tmp_path, 1)
+    for step in range(1, 100):
+        journal.write(step, {"loss": step / 10})
+    journal.close()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        Journal(tmp_path, 81).close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [line["step"] for line in lines(tmp_path)] == list(range(1, 81))
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written \(Is a dir"):
+        Journal(tmp_path, 1)

@@ -51,3 +51,10 @@ def test_a_run_that_ends_first_keeps_its_trace(tmp_path, work):
     (tmp_path / "PROFILE").write_text("50")
     run(tmp_path, work, first=7, last=9)
     assert steps_in(tmp_path) == {7, 8, 9}
+
+
+def test_a_profile_that_cannot_be_written_ends_nothing(tmp_path, work, caplog):
+    (tmp_path / "PROFILE").write_text("2")
+    (tmp_path / "profile").write_text("no directory")
+    run(tmp_path, work)
+    assert f"{tmp_path}/profile: no profile (" in caplog.text
