@@ -59,6 +59,14 @@ def test_the_model_has_the_parameters_of_its_step(run):
     jax.tree.map(np.testing.assert_array_equal, params, state.params)
 
 
+def test_the_model_has_the_average_where_there_is_one(tmp_path):
+    tiny_run.write(tmp_path, average_decay=0.9)
+    recipe = config.load(tmp_path)
+    before = jax.device_get(step.init(recipe, fsdp.make_mesh(jax.devices()[:1])).params)
+    params = nnx.to_pure_dict(nnx.state(checkpoint.restore_model(tmp_path, 1, recipe)))
+    jax.tree.map(np.testing.assert_array_equal, params, before)
+
+
 def test_a_step_that_is_not_there_is_named(run):
     with pytest.raises(UserError, match="no checkpoint of step 5; checkpoints: 3, 12"):
         checkpoint.restore_model(run, 5, config.load(run))

@@ -10,8 +10,17 @@ from loev_jax import checkpoint, config, fsdp, presets, step
 HEADS = {"tempo": "time_stretch", "pitch": "pitch_shift"}
 
 
-def write(workdir: Path, *, compute_dtype: str = "float32", steps: tuple[int, ...] = (1,)) -> None:
-    """Makes `workdir`; the checkpoint of step n has parameters drawn with seed n."""
+def write(
+    workdir: Path,
+    *,
+    compute_dtype: str = "float32",
+    steps: tuple[int, ...] = (1,),
+    average_decay: float = 0.0,
+) -> None:
+    """Makes `workdir`; the checkpoint of step n has parameters drawn with seed n.
+
+    Their average, where there is one, is that of the first step: what the parameters were before.
+    """
     settings = presets.recipe("small", HEADS)
     settings.frontend.update(n_fft=512, window=360, hop=200, bands=24)
     settings.views.seconds = 0.5
@@ -19,6 +28,7 @@ def write(workdir: Path, *, compute_dtype: str = "float32", steps: tuple[int, ..
     settings.encoder.update(branch_layers=1, rhythm_channels=2, rhythm_bands=4)
     settings.encoder.compute_dtype = compute_dtype
     settings.projection.update(hidden=(16,), outputs=6)
+    settings.optimizer.average_decay = average_decay
     config.save(settings, workdir)
     recipe = config.load(workdir)
     state = jax.device_get(step.init(recipe, fsdp.make_mesh(jax.devices()[:1])))
