@@ -14,9 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from loev_jax import cluster, config, errors, memory, program_cache
-from loev_jax.checkpoint import SaveError
 from loev_jax.monitor import profiler
-from loev_jax.monitor.log import NonFiniteLossError
 from loev_jax.train import train
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -48,9 +46,7 @@ def main() -> None:
     try:
         with cluster.together():
             status = train(CONFIG.value, Path(WORKDIR.value).expanduser())
-    except SaveError as error:
-        sys.exit(f"error: {error}; free some space, and run the same command to go on")
-    except NonFiniteLossError as error:
+    except errors.RunError as error:
         sys.exit(f"error: {error}")
     if status:
         sys.exit(status)

@@ -24,7 +24,7 @@ from jax.sharding import Sharding
 from loev_jax import cluster, errors, fingerprint
 from loev_jax import model as models
 from loev_jax.config import Recipe
-from loev_jax.errors import UserError
+from loev_jax.errors import RunError, UserError
 from loev_jax.losses import objective as objectives
 from loev_jax.step import State
 
@@ -37,8 +37,25 @@ class DamagedError(Exception):
     """A checkpoint is not what was saved, or cannot be read."""
 
 
-class SaveError(RuntimeError):
-    """A checkpoint could not be written: the disk is full, or broken."""
+class SaveError(RunError):
+    """A checkpoint could not be written.
+
+    Attributes:
+        what: was not saved, and why; the message also has what can be done.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        """Of the checkpoint at `path`, for a reason as of `errors.reason`."""
+        self.what = f"{path}: not saved ({reason})"
+        if reason in errors.FULL:
+            remedy = "free some space"
+        elif jax.process_count() == 1:
+            remedy = "mend what it says"
+        elif reason.startswith("JaxRuntimeError"):
+            remedy = "one of the processes has probably died: see the output of all"
+        else:
+            remedy = "see the output of all processes"
+        super().__init__(f"{self.what}; {remedy}, and run the same command to go on")
 
 
 def _items(state: State) -> dict[str, Any]:
@@ -69,7 +86,9 @@ class Checkpoints:
             self._directory,
             item_names=_ITEMS,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep or None, cleanup_tmp_directories=True
+                max_to_keep=keep or None,
+                cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(barrier_sync_fn=cluster.Rendezvous()),
             ),
         )
         self._writing: int | None = None
@@ -88,7 +107,7 @@ class Checkpoints:
             self._manager.close()
         except Exception as failure:
             if error is None:
-                raise SaveError(self._failed(failure)) from failure
+                raise self._failed(failure) from failure
 
     def save(self, step: int, state: State) -> None:
         """Saves in the background; a step that is there already is left as it is.
@@ -119,7 +138,7 @@ class Checkpoints:
         try:
             self.finish()
         except SaveError as error:
-            logging.error("%s; training goes on and tries again at step %d", error, step)
+            logging.error("%s; training goes on and tries again at step %d", error.what, step)
 
     def finish(self) -> None:
         """Waits for what is being saved.
@@ -134,15 +153,15 @@ class Checkpoints:
             except Exception as error:  # TensorStore's, Orbax's, the system's
                 failure = error
         if failure is not None:
-            raise SaveError(self._failed(failure)) from failure
+            raise self._failed(failure) from failure
         self._make_room()
         self._writing = None
 
-    def _failed(self, error: BaseException) -> str:
+    def _failed(self, error: BaseException) -> SaveError:
         """What there is to say of a save that failed."""
         step, self._writing = self._writing, None
         self._make_room()
-        return f"{self._directory / str(step)}: not saved ({errors.reason(error)})"
+        return SaveError(self._directory / str(step), errors.reason(error))
 
     def _make_room(self) -> None:
         """Removes what saves that failed have left; only while nothing is being saved.

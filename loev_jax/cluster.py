@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import signal
 import sys
@@ -11,13 +12,15 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 
-from loev_jax.errors import UserError
+from loev_jax.errors import RunError, UserError
 
 SILENCE_SECONDS = 30
 """A process not heard of for so long is taken for dead, and the others end."""
@@ -90,12 +93,12 @@ def together() -> Iterator[None]:
     """
     try:
         yield
-    except UserError as error:
+    except (UserError, RunError) as error:
         if jax.process_count() == 1:
             raise
-        _leave(2, f"error: {error}")
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+        _leave(2 if isinstance(error, UserError) else 1, f"error: {error}")
+    except jax.errors.JaxRuntimeError:
+        if jax.process_count() == 1:
             raise
         traceback.print_exc()
         _leave(
@@ -126,6 +129,50 @@ def any_of(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
+
+
+_PART = "async_"  # in the keys at which Orbax waits for the parts of a checkpoint
+_NUMBERS = itertools.count()
+
+
+class Rendezvous:
+    """A barrier for Orbax, at which a process whose part failed sets the others free.
+
+    Orbax has all processes meet after their parts of a checkpoint are written, after it is whole,
+    and, also where one failed, when they are done with it. With JAX's own barrier those that wait
+    for the first would wait for one that has gone on to the last until their time is over: twenty
+    minutes, and it waits for them. Here they all meet, and tell each other at which of them they
+    are; those that still hope for the checkpoint then give it up.
+    """
+
+    def __init__(self) -> None:
+        """Of all processes, which make as many of them in the same order."""
+        self._name = f"loev_jax/rendezvous/{next(_NUMBERS)}"
+        self._met = 0
+
+    def __call__(self, *, key: str, timeout_ms: int) -> None:
+        """Waits until all are at `key`.
+
+        Raises:
+            OSError: another process is beyond it: it could not do what was to be done before.
+            JaxRuntimeError: one of them is not heard of any more, or the time is over.
+        """
+        if jax.process_count() == 1:
+            return
+        client: Any = distributed.global_state.client
+        while True:
+            self._met += 1
+            here = f"{self._name}/{self._met}"
+            client.key_value_set(f"{here}/{jax.process_index()}", key)
+            client.wait_at_barrier(here, timeout_ms)
+            told = client.key_value_dir_get(f"{here}/")
+            if jax.process_index() == 0:  # of the one before, which nobody reads any more
+                client.key_value_delete(f"{self._name}/{self._met - 1}")
+            beyond = [int(name.rpartition("/")[2]) for name, at in told if at != key]
+            if not beyond:
+                return
+            if _PART in key:
+                raise OSError(f"process {min(beyond)} could not write its part")
 
 
 def check_same(text: str, what: str) -> None:
@@ -162,26 +209,30 @@ class Stop:
     def __call__(self, step: int) -> int:
         """The signal that all processes are to stop for after this step, 0 for none.
 
-        Where there are several, a SIGTERM to one of them stops all at the same step; JAX listens
-        for it.
+        Where there are several, a signal to one of them stops all at the same step: JAX listens for
+        SIGTERM.
         """
-        if jax.process_count() > 1:
-            stops = multihost_utils.reached_preemption_sync_point(step)
-            return signal.SIGTERM if stops else 0
-        return self._received[0] if self._received else 0
+        received = self._received[0] if self._received else 0
+        if jax.process_count() == 1:
+            return received
+        stops = multihost_utils.reached_preemption_sync_point(step)
+        return (received or signal.SIGTERM) if stops else 0
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
     """Collects SIGTERM and SIGINT instead of dying, so that the run can save and leave."""
     stop = Stop()
-    if jax.process_count() > 1:
-        yield stop
-        return
-    handlers = {
-        number: signal.signal(number, lambda got, _: stop.receive(got))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    several = jax.process_count() > 1
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        del frame
+        stop.receive(number)
+        if several:
+            signal.raise_signal(signal.SIGTERM)  # JAX tells the others of this one alone
+
+    numbers = [signal.SIGINT] if several else [signal.SIGINT, signal.SIGTERM]
+    handlers = {number: signal.signal(number, receive) for number in numbers}
     try:
         yield stop
     finally:

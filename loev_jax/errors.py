@@ -16,12 +16,20 @@ class UserError(Exception):
     """Bad input. Its message is one line: the file or field, the value, and the remedy."""
 
 
+class RunError(RuntimeError):
+    """A run that cannot go on, though nothing is wrong with its input. Its message is one line."""
+
+
+FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+"""What the system says of a disk that has no more room."""
+
+
 def reason(error: BaseException) -> str:
     """What went wrong at the bottom of an error, in one line: libraries use many."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split())
-    for known in ("No space left on device", "File too large", "Disk quota exceeded"):
+    for known in FULL:
         if known in text:
             return known
     return f"{type(error).__name__}: {text[:200]}"

@@ -29,7 +29,7 @@ class Optimizer:
         clip_norm: greatest global norm of the gradient; 0 leaves it as it is.
         average_decay: of the exponential moving average of the parameters, which is then what is
             evaluated and exported; 0 keeps none.
-        most_skipped: steps in a row with a loss or a gradient that is not finite; each is skipped
+        most_skipped: steps in a row whose loss, gradient or update is not finite; each is skipped
             and counted, and one more stops the run.
     """
 

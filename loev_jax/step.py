@@ -38,8 +38,8 @@ class State(NamedTuple):
         step: number of steps taken, int32 [].
         params: the model's parameters, a pure dict, f32; and the objective's, where it has some.
         opt_state: the optimiser's state.
-        skipped: number of steps that were skipped, their loss or gradient not being finite, int32
-            []; a skipped step leaves everything but these counts as it was.
+        skipped: number of steps that were skipped, their loss, gradient or update not being finite,
+            int32 []; a skipped step leaves everything but these counts as it was.
         skipped_in_a_row: the last ones of them, int32 [].
         average: of the parameters, a tree like them; None where none is kept.
     """
@@ -163,8 +163,10 @@ def _update(recipe: Recipe) -> Callable[[State, Any, Metrics], tuple[State, Metr
     @jax.named_scope("update")
     def update(state: State, total: Any, metrics: Metrics) -> tuple[State, Metrics]:
         norm = optax.tree.norm(total)
-        finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
         updates, opt_state = transformation.update(total, state.opt_state, state.params)
+        # A finite gradient may be made so large that the parameters would be no numbers any more.
+        moved = optax.tree.norm(updates)
+        finite = jnp.isfinite(jnp.stack([metrics["loss"], norm, moved])).all()
         params = objectives.bounded(recipe.loss, optax.apply_updates(state.params, updates))
         taken = state.step - state.skipped
         average = state.average
@@ -178,6 +180,7 @@ def _update(recipe: Recipe) -> Callable[[State, Any, Metrics], tuple[State, Metr
         in_a_row = bad * (state.skipped_in_a_row + 1)
         metrics = metrics | {
             "gradient_norm": norm,
+            "update_norm": moved,
             "learning_rate": jnp.asarray(learning_rate(taken), jnp.float32),
             "skipped": (state.skipped + bad).astype(jnp.float32),
             "skipped_in_a_row": in_a_row.astype(jnp.float32),
@@ -203,9 +206,9 @@ def make(recipe: Recipe, mesh: Mesh) -> Callable[[State, Batch], tuple[State, Me
 
     Returns:
         (state, {"audio": [clips, window_samples] int16, "example": [clips]}) → (state, metrics).
-        Metrics are f32 []: "loss", one for each part of it, "gradient_norm", "learning_rate",
-        "skipped", "skipped_in_a_row" and, where they are learned, the "temperature/HEAD" that
-        the step began with.
+        Metrics are f32 []: "loss", one for each part of it, "gradient_norm", "update_norm",
+        "learning_rate", "skipped", "skipped_in_a_row" and, where they are learned, the
+        "temperature/HEAD" that the step began with.
     """
     loss, micro_batches = parts(recipe), recipe.training.micro_batches
     update = _update(recipe)

@@ -190,7 +190,7 @@ def _loop(
             received = stop(step)
             last = step == total or bool(received)
             if step % every == 0 or last:
-                _save(log, checkpoints, step, state, metrics)
+                _save(log, checkpoints, step, state)
             if last:
                 checkpoints.finish()
             if received and step < total:
@@ -198,6 +198,7 @@ def _loop(
                 status = 128 + received
                 break
     profiler.close()
+    pace.close()
     log.close()
     return status
 
@@ -208,17 +209,18 @@ def _is_inspected(recipe: Recipe, step: int) -> bool:
     return every > 0 and (step == 1 or step % every == 0)
 
 
-def _save(
-    log: Log, checkpoints: Checkpoints, step: int, state: steps.State, metrics: steps.Metrics
-) -> None:
+def _save(log: Log, checkpoints: Checkpoints, step: int, state: steps.State) -> None:
     """Saves, if the metrics could be; what cannot be saved now is tried at the next checkpoint."""
+    failure: OSError | None = None
     try:
-        log.sync(step, metrics)
+        log.sync()
     except OSError as error:
-        checkpoints.give_up(step, error)
+        failure = error
+    # Process 0 alone has the metrics' file, but saving takes all.
+    if cluster.any_of(failure is not None):
+        checkpoints.give_up(step, failure or OSError("process 0 could not write the metrics"))
     else:
         checkpoints.save(step, state)
-    pace.close()
 
 
 def _describe(recipe: Recipe, state: steps.State) -> None:

@@ -215,6 +215,28 @@ def test_a_save_that_fails_is_told_and_tried_again(run, tmp_path, caplog):
         jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(5, like), like)
 
 
+@pytest.mark.parametrize(
+    ("reason", "processes", "remedy"),
+    [
+        ("No space left on device", 1, "free some space"),
+        ("No space left on device", 2, "free some space"),
+        ("OSError: process 1 could not write its part", 2, "see the output of all processes"),
+        (
+            "JaxRuntimeError: UNAVAILABLE: another task",
+            2,
+            "one of the processes has probably died: see the output of all",
+        ),
+        ("OSError: Input/output error", 1, "mend what it says"),
+    ],
+)
+def test_the_remedy_is_that_of_the_reason(monkeypatch, reason, processes, remedy):
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    text = str(checkpoint.SaveError("run/checkpoints/7", reason))
+    assert text == (
+        f"run/checkpoints/7: not saved ({reason}); {remedy}, and run the same command to go on"
+    )
+
+
 def test_only_the_newest_are_kept(tmp_path):
     tiny_run.write(tmp_path, steps=(1,))
     recipe, mesh = config.load(tmp_path), fsdp.make_mesh(jax.devices()[:1])

@@ -112,6 +112,7 @@ def test_every_part_is_reported_and_adds_up(on_one):
         "spread/translation/tempo",
         "spread/translation/pitch",
         "gradient_norm",
+        "update_norm",
         "learning_rate",
         "skipped",
         "skipped_in_a_row",
@@ -184,6 +185,15 @@ def test_gradients_are_reduced_in_f32_even_when_computed_in_bf16():
     assert not any("bf16" in one for one in types)
 
 
+def averaged(before, params, decay):
+    """The moving average by hand: at first it is shorter than the decay says."""
+    return jax.tree.map(lambda a, b: decay * a + (1 - decay) * np.asarray(b), before, params)
+
+
+def assert_close(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     "change", ["pairs", "branched", pytest.param("micro-batches", marks=pytest.mark.slow)]
 )
@@ -200,6 +210,7 @@ def test_other_objectives_and_models_train_on_any_mesh(change):
     elif change == "branched":
         settings.branched = True
         settings.encoder.branch_layers = 1
+        settings.optimizer.average_decay = 0.2
     else:
         # LAMB's norms are of whole parameters, and the clipped one of the whole gradient.
         settings.optimizer.update(average_decay=0.9, name="lamb", clip_norm=0.1)
@@ -209,9 +220,13 @@ def test_other_objectives_and_models_train_on_any_mesh(change):
     for devices, shards in ((1, 1), (8, 4 if change == "micro-batches" else 1)):
         mesh = fsdp.make_mesh(jax.devices()[:devices], shards)
         train_step, state, history = step.make(recipe, mesh), put(first, mesh), []
-        for _ in range(8 if devices == 1 else 1):
+        average = first.params
+        for number in range(8 if devices == 1 else 1):
             state, metrics = train_step(state, step.to_device(*batch(recipe, 0), mesh))
             history.append(jax.device_get(metrics))
+            if change == "branched":
+                average = averaged(average, state.params, min(0.2, (1 + number) / (10 + number)))
+                jax.tree.map(assert_close, state.average, average)
         results.append(history)
     one, many = results[0], results[1]
     assert all(np.isfinite(value) for value in one[0].values())
@@ -251,3 +266,23 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(recipe):
         lambda a, b: float(np.abs(a - b).max()), jax.device_get(state.params), good.params
     )
     assert max(jax.tree.leaves(moved)) > 0
+
+
+@pytest.mark.parametrize(("learning_rate", "taken"), [(1e-2, True), (3e38, False), (1e36, False)])
+def test_an_update_that_is_not_finite_is_skipped_too(learning_rate, taken):
+    """Loss and gradient are finite, and what the optimiser makes of them is not, or is no use."""
+    settings = tiny_settings()
+    settings.optimizer.update(name="sgd", clip_norm=0.0, warmup_steps=0, schedule="constant")
+    settings.optimizer.update(learning_rate=learning_rate, average_decay=0.5)
+    state = step.State(*(jax.tree.map(jnp.asarray, part) for part in drawn(config.read(settings))))
+    gradient = jax.tree.map(lambda leaf: jnp.full_like(leaf, 2.0), state.params)
+    update = jax.jit(step._update(config.read(settings)))
+    after, metrics = update(state, gradient, {"loss": jnp.ones(())})
+    assert np.isfinite(metrics["gradient_norm"])
+    assert np.isfinite(metrics["update_norm"]) == taken
+    assert (int(after.step), int(after.skipped)) == (1, 0 if taken else 1)
+    for name in ("params", "average"):
+        both = (jax.tree.leaves(getattr(one, name)) for one in (state, after))
+        for old, new in zip(*both, strict=True):
+            assert np.isfinite(new).all()
+            assert np.array_equal(old, new) != taken

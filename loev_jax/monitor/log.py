@@ -1,4 +1,8 @@
-"""What a run logs, step by step: numbers to CLU's writers and the journal, pictures and sound."""
+"""What a run logs, step by step: numbers to CLU's writers and the journal, pictures and sound.
+
+Every step is watched, not only those that are logged: one that was skipped is told, and too many in
+a row end the run.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from absl import logging
 
 from loev_jax import step as steps
 from loev_jax.config import Recipe
+from loev_jax.errors import RunError
 from loev_jax.monitor import pictures, sound
 from loev_jax.monitor.inspection import Inspection
 from loev_jax.monitor.pace import Pace
@@ -22,8 +27,8 @@ _PICTURED = 4  # clips
 _HEARD = 2  # clips
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss or its gradient is not finite, time and again; the last checkpoint is good."""
+class NonFiniteLossError(RunError):
+    """Steps are not finite, time and again; the last checkpoint is good."""
 
 
 class Log:
@@ -42,23 +47,55 @@ class Log:
             num_train_steps=self._total, writer=self.writer, every_secs=20.0
         )
         self._frontend = recipe.views.frontend
+        self._unwatched: tuple[int, steps.Metrics] | None = None
         self._pending: tuple[int, steps.Metrics, dict[str, float], Inspection | None] | None = None
 
     def __call__(
         self, step: int, metrics: steps.Metrics, pace: Pace, seen: Inspection | None
     ) -> None:
-        """Takes the metrics after `step` steps, and what was seen of their views, if anything."""
+        """Takes the metrics after `step` steps, and what was seen of their views, if anything.
+
+        Looks at those of the step before, which has ended while this one is under way.
+
+        Raises:
+            NonFiniteLossError: too many steps in a row had to be skipped; all processes see it.
+        """
         self._progress(step)
+        self._watch()
         self._write()
+        metrics["skipped_in_a_row"].copy_to_host_async()
+        self._unwatched = (step, metrics)
         if step % self._every == 0 or step == self._total or seen:
             self._pending = (step, metrics, pace.told(), seen)
 
+    def _watch(self) -> None:
+        """Tells of a step that was skipped. Raises as `__call__` does."""
+        if self._unwatched is None:
+            return
+        (step, metrics), self._unwatched = self._unwatched, None
+        if not float(metrics["skipped_in_a_row"]):
+            return
+        values = _fetched(metrics)
+        what = (
+            f"loss {values['loss']:g}, norm of the gradient {values['gradient_norm']:g}, of the "
+            f"update {values['update_norm']:g}"
+        )
+        if values["skipped_in_a_row"] > self._most_skipped:
+            raise NonFiniteLossError(
+                f"step {step}: {what}; {values['skipped_in_a_row']:.0f} steps in a row were "
+                f"skipped (config.optimizer.most_skipped={self._most_skipped}); the last "
+                "checkpoint is good: try a lower config.optimizer.learning_rate in another "
+                "--workdir"
+            )
+        logging.warning("step %d was skipped: %s; %d skipped so far", step, what, values["skipped"])
+
     def _write(self) -> None:
-        """Writes what is pending. Raises as `_fetch` does."""
+        """Writes what is pending."""
         if self._pending is None:
             return
         (step, arrays, pace, seen), self._pending = self._pending, None
-        values = self._fetch(step, arrays | (seen.metrics if seen else {}))
+        values = _fetched(arrays | (seen.metrics if seen else {}))
+        _warn_of_collapse(step, values)
         self.writer.write_scalars(step, values | pace)
         if self._journal:
             # What depends on the machine is not in it: it is the same whatever was killed.
@@ -80,44 +117,15 @@ class Log:
             step, {"views/sound": waves[..., None]}, self._frontend.sample_rate
         )
 
-    def _fetch(self, step: int, metrics: steps.Metrics) -> dict[str, float]:
-        """Brings metrics to the host.
-
-        Raises:
-            NonFiniteLossError: too many steps in a row had to be skipped.
-        """
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if values["skipped_in_a_row"] > self._most_skipped:
-            raise NonFiniteLossError(
-                f"step {step}: the loss is {values['loss']}, its gradient's norm "
-                f"{values['gradient_norm']}; {values['skipped_in_a_row']:.0f} steps in a row were "
-                f"skipped (config.optimizer.most_skipped={self._most_skipped}); the last "
-                "checkpoint is good: try a lower config.optimizer.learning_rate in another "
-                "--workdir"
-            )
-        if values["skipped_in_a_row"]:
-            logging.warning(
-                "step %d was skipped: loss %g, gradient norm %g; %d skipped so far",
-                step, values["loss"], values["gradient_norm"], values["skipped"],
-            )  # fmt: skip
-        for name, value in values.items():
-            if name.startswith("rank/") and value < COLLAPSED:
-                logging.warning(
-                    "step %d: the vectors of %s have collapsed (effective rank %.2f): try a lower "
-                    "config.optimizer.learning_rate or a higher config.loss.temperature",
-                    step, name.removeprefix("rank/"), value,
-                )  # fmt: skip
-        return values
-
-    def sync(self, step: int, metrics: steps.Metrics) -> None:
+    def sync(self) -> None:
         """Writes all there is: a checkpoint is never ahead of the metrics.
 
         Raises:
-            NonFiniteLossError: as `_fetch`; what the run would save is no better than what it has.
+            NonFiniteLossError: as `__call__`; what would be saved is no better than what is.
             OSError: the disk does not take them.
         """
+        self._watch()
         self._write()
-        self._fetch(step, metrics)
         self.writer.flush()
         if self._journal:
             self._journal.sync()
@@ -127,3 +135,18 @@ class Log:
         self.writer.close()
         if self._journal:
             self._journal.close()
+
+
+def _fetched(metrics: steps.Metrics) -> dict[str, float]:
+    """Metrics on the host."""
+    return {name: float(value) for name, value in jax.device_get(metrics).items()}
+
+
+def _warn_of_collapse(step: int, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        if name.startswith("rank/") and value < COLLAPSED:
+            logging.warning(
+                "step %d: the vectors of %s have collapsed (effective rank %.2f): try a lower "
+                "config.optimizer.learning_rate or a higher config.loss.temperature",
+                step, name.removeprefix("rank/"), value,
+            )  # fmt: skip

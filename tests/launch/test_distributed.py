@@ -12,11 +12,12 @@ import entry_point
 import jax
 import numpy as np
 import pytest
-from tiny_training import STEPS, command
+from tiny_training import command
 
 from loev_jax import checkpoint, config, fsdp, step
 
 FEW = 10
+MORE = 40
 
 
 def flags():
@@ -58,27 +59,31 @@ def metrics(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def params(workdir, last):
+def state(workdir, last):
     recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
-        state = checkpoints.restore(last, step.init(recipe, mesh))
-    return jax.device_get(state.params)
+        return jax.device_get(checkpoints.restore(last, step.init(recipe, mesh)))
 
 
-def short(workdir, corpus):
+def short(workdir, corpus, steps=FEW, checkpoint_every=2):
     # Not Adam, which makes much of gradients that are but rounding.
     return command(
         workdir,
         corpus,
-        f"--config.training.steps={FEW}",
+        f"--config.training.steps={steps}",
         "--config.training.clips=8",  # as many as there are devices at most
-        "--config.training.checkpoint_every=2",
+        f"--config.training.checkpoint_every={checkpoint_every}",
         "--config.training.log_every=1",
         "--config.training.inspect_every=5",
         "--config.optimizer.name=sgd",
         "--config.optimizer.learning_rate=0.05",
         "--config.optimizer.warmup_steps=1",
     )
+
+
+def longer(workdir, corpus):
+    """One that something can happen to before it ends."""
+    return short(workdir, corpus, MORE, 4)
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +110,8 @@ def test_several_processes_are_one(alone, corpus, tmp_path, count):
     assert together[-1]["loss"] < 0.99 * together[0]["loss"]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
-        params(workdir, FEW),
-        params(alone, FEW),
+        state(workdir, FEW).params,
+        state(alone, FEW).params,
     )
     assert len(list((workdir / "train").glob("events.out.tfevents.*"))) == 1
 
@@ -171,22 +176,39 @@ def wait_for(found, seconds=120):
         time.sleep(0.1)
 
 
-def test_a_signal_to_one_stops_all_after_saving(corpus, tmp_path):
-    workdir = tmp_path / "run"
-    arguments = command(workdir, corpus, "--config.training.steps=100000")
-    processes = start(2, arguments)
+@pytest.fixture(scope="module")
+def both(corpus, tmp_path_factory):
+    """A run of two processes that nothing disturbs."""
+    workdir = tmp_path_factory.mktemp("both") / "run"
+    statuses, outputs = ended(start(2, longer(workdir, corpus)))
+    assert statuses == [0, 0], outputs
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def stopped(corpus, tmp_path_factory):
+    """The same run, one process of which got a SIGTERM."""
+    workdir = tmp_path_factory.mktemp("stopped") / "run"
+    processes = start(2, longer(workdir, corpus))
     wait_for(lambda: len(checkpoint.steps(workdir)) > 1)
     processes[1].send_signal(signal.SIGTERM)
-    statuses, outputs = ended(processes)
+    return workdir, *ended(processes)
+
+
+def test_a_signal_to_one_stops_all_after_saving(stopped):
+    workdir, statuses, outputs = stopped
     assert statuses == [128 + signal.SIGTERM] * 2, outputs
     saved = [re.search(r"signal 15: saved step (\d+) and leaving", text)[1] for text in outputs]
     assert saved == [str(checkpoint.steps(workdir)[-1])] * 2
 
 
-def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(corpus, tmp_path):
+def test_after_a_signal_and_a_death_the_run_ends_as_undisturbed(stopped, both, corpus, tmp_path):
+    """The run that was stopped is started again, and one of its processes dies."""
     workdir = tmp_path / "run"
-    processes = start(2, command(workdir, corpus))
-    wait_for(lambda: checkpoint.steps(workdir))
+    shutil.copytree(stopped[0], workdir)
+    before = checkpoint.steps(workdir)
+    processes = start(2, longer(workdir, corpus))
+    wait_for(lambda: checkpoint.steps(workdir) > before)
     processes[1].kill()
     died = time.monotonic()
     (status, _), (output, _) = ended(processes)
@@ -194,12 +216,111 @@ def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(corpus, tmp_pat
     # Whichever notices first says so: the step that fails, or, after a silence, JAX's own watch,
     # which aborts in the middle of whatever the process does.
     assert status in (1, -signal.SIGABRT), output
-    assert re.search(r"one of them has probably died|another task died", output), output
+    assert re.search(r"has probably died|another task died", output), output
     assert "Fatal Python error" not in output
-    statuses, outputs = ended(start(2, command(workdir, corpus)))
+    assert f"resumed from step {before[-1]}" in output
+    statuses, outputs = ended(start(2, longer(workdir, corpus)))
     assert statuses == [0, 0], outputs
     assert "resumed from step" in outputs[0]
-    assert [line["step"] for line in metrics(workdir)] == list(range(5, STEPS + 1, 5))
+    assert metrics(workdir) == metrics(both)
+    jax.tree.map(np.testing.assert_array_equal, state(workdir, MORE), state(both, MORE))
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_one_stops_none(corpus, tmp_path):
+    """Process 0 can write no checkpoint, and in the end no metrics; the other one could."""
+    workdir, port = tmp_path / "run", entry_point.free_port()
+    limited = (
+        "import os, resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    arguments = longer(workdir, corpus)
+    processes = [
+        one(number, 2, port, ["-c", limited, *arguments] if number == 0 else arguments)
+        for number in range(2)
+    ]
+    statuses, outputs = ended(processes)
+    assert statuses == [1, 1], outputs
+    assert "checkpoints/4: not saved (File too large); training goes on" in outputs[0]
+    assert "checkpoints/4: not saved (OSError: process 0 could not write its part)" in outputs[1]
+    assert f"checkpoints/{MORE}: not saved (File too large); free some space" in outputs[0]
+    assert (
+        f"checkpoints/{MORE}: not saved (OSError: process 0 could not write the metrics); see the "
+        "output of all processes" in outputs[1]
+    )
+    assert not any("Traceback" in output for output in outputs)
+    statuses, outputs = ended(start(2, arguments))
+    assert statuses == [0, 0], outputs
+    assert [line["step"] for line in metrics(workdir)] == list(range(1, MORE + 1))
+
+
+MEETING = """
+import sys
+from loev_jax import cluster
+number, port, failing, at = map(int, sys.argv[1:])
+cluster.join(cluster.Cluster(False, f"localhost:{port}", 2, number))
+met = cluster.Rendezvous()
+# As Orbax does: two meetings when a save begins, two while it is written, two when it is over.
+for save in range(2):
+    for key in ("begin1", "begin2"):
+        met(key=key, timeout_ms=60_000)
+    try:
+        for part, key in enumerate(("async_write", "async_commit")):
+            if (save, number, part) == (0, failing, at):
+                raise OSError("File too large")
+            met(key=key, timeout_ms=60_000)
+        print(f"save {save}: whole")
+    except OSError as error:
+        print(f"save {save}: {error}")
+    for key in ("end1", "end2"):
+        met(key=key, timeout_ms=60_000)
+"""
+
+
+@pytest.mark.parametrize(("failing", "at"), [(0, 0), (0, 1), (1, 0)])
+def test_one_that_cannot_save_sets_the_others_free(failing, at):
+    port = entry_point.free_port()
+    arguments = ["-c", MEETING]
+    processes = [
+        one(n, 1, port, [*arguments, f"{n}", f"{port}", f"{failing}", f"{at}"]) for n in (0, 1)
+    ]
+    statuses, outputs = ended(processes, seconds=30)
+    assert statuses == [0, 0], outputs
+    said = [[line for line in text.splitlines() if "save" in line] for text in outputs]
+    assert said[failing] == ["save 0: File too large", "save 1: whole"]
+    assert said[1 - failing] == [
+        f"save 0: process {failing} could not write its part",
+        "save 1: whole",
+    ]
+
+
+STOPPING = """
+import sys, time
+from loev_jax import cluster
+number, port = map(int, sys.argv[1:])
+cluster.join(cluster.Cluster(False, f"localhost:{port}", 2, number))
+with cluster.stop_on_signal() as stop:
+    print("ready", flush=True)
+    for step in range(2000):
+        time.sleep(0.01)
+        if received := stop(step):
+            print(step, received)
+            break
+"""
+
+
+def test_ctrl_c_at_one_stops_all():
+    port = entry_point.free_port()
+    processes = [one(n, 1, port, ["-c", STOPPING, f"{n}", f"{port}"]) for n in (0, 1)]
+    for process in processes:
+        assert any(line == "ready\n" for line in process.stdout)
+    processes[1].send_signal(signal.SIGINT)
+    statuses, outputs = ended(processes, seconds=60)
+    assert statuses == [0, 0], outputs
+    (step_0, signal_0), (step_1, signal_1) = (text.split()[-2:] for text in outputs)
+    assert step_0 == step_1
+    assert (int(signal_0), int(signal_1)) == (signal.SIGTERM, signal.SIGINT)
 
 
 WAITING = """

@@ -261,36 +261,36 @@ def test_a_workdir_of_another_config_is_left_alone(undisturbed, corpus, tmp_path
     assert files == {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
 
 
-def test_a_run_that_diverges_stops_and_keeps_its_good_checkpoints(corpus, tmp_path):
+def test_a_run_that_diverges_stops_at_once_and_keeps_its_good_checkpoints(corpus, tmp_path):
+    """Whatever is logged or saved in between: steps 8 and 9 are, and none after."""
     workdir = tmp_path / "run"
-    wild = ("--config.optimizer.learning_rate=1e30", "--config.optimizer.warmup_steps=25")
     result = entry_point.run(
-        *command(workdir, corpus, *wild, "--config.training.checkpoint_every=1")
+        *command(
+            workdir,
+            corpus,
+            "--config.optimizer.learning_rate=1e30",
+            "--config.optimizer.warmup_steps=25",
+            "--config.training.checkpoint_every=9",
+            "--config.training.log_every=8",
+        )
     )
     assert result.returncode == 1
-    assert "11 steps in a row were skipped" in result.stderr.splitlines()[-1]
-    assert "the last checkpoint is good" in result.stderr.splitlines()[-1]
+    last = result.stderr.splitlines()[-1]
+    # The first step has a learning rate of 0.
+    assert last.startswith("error: step 12: loss ")
+    assert "11 steps in a row were skipped" in last
+    assert "the last checkpoint is good" in last
+    for number in range(2, 12):
+        assert f"step {number} was skipped: loss " in result.stderr
     assert not (workdir / "DONE").exists()
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    # What is not finite is null, and was skipped.
-    for line in lines:
-        broken = line["loss"] is None or line["gradient_norm"] is None
-        assert broken == (line["skipped_in_a_row"] > 0)
-    assert lines
-    last = checkpoint.steps(workdir)[-1]
-    state = nnx.state(checkpoint.restore_model(workdir, last, config.load(workdir)))
+    (line,) = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert (line["step"], line["skipped_in_a_row"]) == (8, 7)
+    assert None in (line["loss"], line["gradient_norm"], line["update_norm"])  # not finite
+    assert checkpoint.steps(workdir) == [9]
+    state = nnx.state(checkpoint.restore_model(workdir, 9, config.load(workdir)))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nnx.to_pure_dict(state)))
 
 
-@pytest.mark.slow
-def test_the_waveform_domain_trains_too(corpus, tmp_path):
-    workdir = tmp_path / "run"
-    result = entry_point.run(*command(workdir, corpus, "--config.views.domain=waveform"))
-    assert result.returncode == 0, result.stderr
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    losses = [json.loads(line)["loss"] for line in lines]
-    assert len(losses) == STEPS // 5
-    assert np.mean(losses[-4:]) < np.mean(losses[:4])
 def test_a_run_starts_from_another(undisturbed, corpus, tmp_path):
     """The first step, whose learning rate is 0, leaves it there; the second moves it."""
     workdir = tmp_path / "run"
@@ -328,3 +328,12 @@ def test_a_batch_that_does_not_fit_is_one_line(undisturbed):
         jax.jit(lambda: jnp.zeros(2**50))()
 
 
+@pytest.mark.slow
+def test_the_waveform_domain_trains_too(corpus, tmp_path):
+    workdir = tmp_path / "run"
+    result = entry_point.run(*command(workdir, corpus, "--config.views.domain=waveform"))
+    assert result.returncode == 0, result.stderr
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert len(losses) == STEPS // 5
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
