@@ -18,11 +18,25 @@ from loev_jax import errors, memory
 _WORKDIR = flags.DEFINE_string("workdir", None, "Training run to evaluate.", required=True)
 _WATCH = flags.DEFINE_bool("watch", False, "Go on until training is done.")
 _STEP = flags.DEFINE_string("step", None, "A step, or `last`; default: all without a result.")
-_TASKS = flags.DEFINE_list("tasks", None, "Tasks by name, separated by commas; default: all.")
+_TASKS = flags.DEFINE_list(
+    "tasks",
+    None,
+    "Tasks by name, separated by commas; default: all but probes with a hidden layer, humming, "
+    "score and text.",
+)
+_SPLIT = flags.DEFINE_enum(
+    "split",
+    "test",
+    ["test", "validation"],
+    "What figures are of; validation to choose a recipe by, with results of their own.",
+)
 _CLIPS = flags.DEFINE_integer("clips", None, "Use at most so many clips of each split.")
 _DATA = flags.DEFINE_string("data", None, "A data set to evaluate on instead of the run's own.")
 _MIX = flags.DEFINE_multi_string(
     "mix", [], "A further space, a weighted sum of others: pitch=2+tempo=1. May be given again."
+)
+_KINDS = flags.DEFINE_list(
+    "kinds", [], "What labels are, where values do not tell: pitch:class,mood:tags."
 )
 _BASELINES = flags.DEFINE_bool("baselines", True, "Evaluate random init and shuffled labels too.")
 _SEGMENTS = flags.DEFINE_integer("segments", None, "Most segments heard of a clip (6).")
@@ -41,7 +55,14 @@ def main() -> None:
     well = job.run(
         Path(_WORKDIR.value).expanduser(),
         _TASKS.value,
-        job.Settings(_CLIPS.value, segments, tuple(_MIX.value), _BASELINES.value),
+        job.Settings(
+            clips=_CLIPS.value,
+            segments=segments,
+            mix=_MIX.value,
+            baselines=_BASELINES.value,
+            split=_SPLIT.value,
+            kinds=_KINDS.value,
+        ),
         _STEP.value,
         _WATCH.value,
         Path(_DATA.value).expanduser() if _DATA.value else None,

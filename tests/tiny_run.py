@@ -16,8 +16,9 @@ def write(
     compute_dtype: str = "float32",
     steps: tuple[int, ...] = (1,),
     average_decay: float = 0.0,
+    parameters: float | None = None,
 ) -> None:
-    """Makes `workdir`; the checkpoint of step n has parameters drawn with seed n.
+    """Makes `workdir`; the checkpoint of step n has parameters drawn with seed n, or all this.
 
     Their average, where there is one, is that of the first step: what the parameters were before.
     """
@@ -34,7 +35,10 @@ def write(
     state = jax.device_get(step.init(recipe, fsdp.make_mesh(jax.devices()[:1])))
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
         for number in steps:
-            checkpoints.save(number, state._replace(params=_drawn(state.params, number)))
+            drawn = _drawn(state.params, number)
+            if parameters is not None:
+                drawn = jax.tree.map(lambda x: np.full_like(x, parameters), drawn)
+            checkpoints.save(number, state._replace(params=drawn))
 
 
 def _drawn(params, seed):

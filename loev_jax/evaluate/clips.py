@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,27 @@ DEFAULT_RANGES = Augmentations(
     time_stretch=TimeStretch(math.log2(0.8), math.log2(1.25)), pitch_shift=PitchShift(-4.0, 4.0)
 )
 """Drawn from where a recipe does not stretch or shift, so that every recipe can be compared."""
+
+
+class Source(Protocol):
+    """What clips come from: a `records.Split`, or what is like one."""
+
+    @property
+    def name(self) -> str:
+        """As the progress calls it."""
+
+    @property
+    def path(self) -> Any:
+        """Of the data set."""
+
+    @property
+    def label_names(self) -> Sequence[str]:
+        """What a record has beside audio, id and piece."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """A record."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,6 +56,57 @@ def explained(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> F
     return Figure(value, _ends(_r2(_weights(groups), truth, readings)))
 
 
+def ranking(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[Figure, Figure]:
+    """How well scores bring the clips that have a tag before those that have not.
+
+    The area under the ROC curve (by which equal scores count half) and average precision (by which
+    they are one threshold), as in scikit-learn, both macro averages over the tags that some of the
+    clips have and some have not.
+
+    Args:
+        truth: [clips, tags] bool.
+        scores: [readings, clips, tags], whose figures are averaged.
+        groups: see `mean`.
+
+    Returns:
+        Both figures; NaN where there is no such tag.
+    """
+    tags = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
+    if not len(tags):
+        none = Figure(float("nan"), (float("nan"), float("nan")))
+        return none, none
+
+    def average(weights: np.ndarray) -> np.ndarray:
+        """[resamples, both]; a resample may lack a tag."""
+        each = [_ranked(weights, truth[:, tag], one[:, tag]) for one in scores for tag in tags]
+        return np.nanmean(each, axis=0)
+
+    (values,), resampled = average(np.ones((1, len(truth)))), average(_weights(groups))
+    auc, precision = (
+        Figure(float(value), _ends(resampled[:, at])) for at, value in enumerate(values)
+    )
+    return auc, precision
+
+
+def _ranked(weights: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve and average precision of one tag, [resamples, 2].
+
+    Args:
+        weights: of each clip, [resamples, clips].
+        truth: [clips] bool.
+        scores: [clips].
+    """
+    order = np.argsort(-scores, kind="stable")
+    ties = np.flatnonzero(np.diff(scores[order], prepend=np.inf))  # where each score begins
+    right = np.add.reduceat(weights[:, order] * truth[order], ties, axis=1)
+    wrong = np.add.reduceat(weights[:, order] * ~truth[order], ties, axis=1)
+    hits, misses = np.cumsum(right, axis=1), np.cumsum(wrong, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area = np.sum(wrong * (hits - right / 2), axis=1) / (hits[:, -1] * misses[:, -1])
+        precision = np.where(right > 0, hits / (hits + misses), 0.0)
+        return np.stack([area, np.sum(right * precision, axis=1) / hits[:, -1]], axis=1)
+
+
 def _r2(weights: np.ndarray, truth: np.ndarray, readings: np.ndarray) -> np.ndarray:
     """Of each row of weights [resamples, clips], averaged over readings: [resamples]."""
     centred = truth - truth.mean()

@@ -6,7 +6,7 @@ scores to hum from, and is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,14 +53,14 @@ class Hums:
         return (self[number] for number in range(len(self)))
 
 
-def of(test: records.Split, seed: int) -> Hums | None:
-    """Hums of the pieces of a test split; None where they are not of the built-in corpus."""
-    pieces = [str(piece) for piece in test.labels(records.PIECE)]
+def of(pieces: Iterable[str], seed: int) -> Hums | None:
+    """Hums of the pieces of some clips; None where they are not of the built-in corpus."""
+    wanted = [str(piece) for piece in pieces]
     try:
         known = {source.piece for source in scores.sources()}
     except UserError:  # the scores are not installed
         return None
-    return Hums(pieces, seed) if set(pieces) <= known else None
+    return Hums(wanted, seed) if set(wanted) <= known else None
 
 
 class Humming:

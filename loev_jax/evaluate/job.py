@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 import time
 import traceback
@@ -14,12 +15,10 @@ import numpy as np
 
 from loev_jax import checkpoint, config
 from loev_jax import model as models
-from loev_jax.data import records
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, crossmodal, humming, matrices, report, results, sweep
+from loev_jax.evaluate import baseline, crossmodal, humming, labels, report, results, splits, sweep
 from loev_jax.evaluate import tasks as known_tasks
 from loev_jax.evaluate.crossmodal import ByScore
-from loev_jax.evaluate.evaluator import SPLITS
 from loev_jax.evaluate.figures import Figure
 from loev_jax.evaluate.humming import HUMS, Humming
 from loev_jax.evaluate.spaces import (
@@ -49,18 +48,26 @@ class Settings:
         segments: most segments of a clip.
         mix: further spaces, weighted sums of the others, as `Mix.parse` reads them.
         baselines: whether random init and shuffled labels are evaluated too.
+        split: that figures are of, one of `splits.SCORED`.
+        kinds: of labels, as `labels.kinds` reads them.
     """
 
     clips: int | None = None
     segments: int = SEGMENTS
     mix: Sequence[str] = ()
     baselines: bool = True
+    split: str = splits.TEST
+    kinds: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mix", [str(Mix.parse(text)) for text in self.mix])
+        read = labels.kinds(self.kinds)
+        object.__setattr__(self, "kinds", [f"{name}:{read[name]}" for name in sorted(read)])
         for name, flag in (("clips", self.clips), ("segments", self.segments)):
             if flag is not None and flag < 1:
                 raise UserError(f"--{name}={flag}: give a number of at least 1")
+        if self.split not in splits.SCORED:
+            raise UserError(f"--split={self.split}: choose from {', '.join(splits.SCORED)}")
 
 
 def say(line: str) -> None:
@@ -78,35 +85,31 @@ class Job:
         settings: Settings,
         data: Path | None = None,
     ) -> None:
-        """Opens the data set; reads no record yet.
+        """Opens the data set.
 
         Args:
             workdir: of the run.
             tasks: by name; None for those done by default.
             settings: of every result.
             data: a data set to evaluate on instead of the run's own; its results go to
-                `eval_NAME/`, by the name of its directory.
+                `eval_NAME/`, by the name of its directory. Figures of the validation split go to
+                `validation/` within.
 
         Raises:
             UserError: `workdir` holds no run, its data set cannot be opened, or a task is unknown.
         """
         self.workdir = workdir
         self.directory = workdir / (f"{DIRECTORY}_{data.resolve().name}" if data else DIRECTORY)
+        if settings.split != splits.TEST:
+            self.directory /= settings.split
         self.settings = settings
         self.failed = False
-        self.latest: dict[str, Any] | None = None
         self._recipe = recipe = config.load(workdir)
         self._data = str(data or recipe.data.path)
-        try:
-            self._splits = {split: records.open_split(self._data, split) for split in SPLITS}
-        except UserError as error:
-            raise UserError(
-                f"{error}; evaluation needs the splits {', '.join(SPLITS)}, which a folder has "
-                "from 50 audio files on"
-            ) from error
-        self.tasks = known_tasks.choose(tasks, self._splits["train"].label_names)
-        asked = Humming.name in self.tasks
-        self._hums = humming.of(self._splits["test"], recipe.seed) if asked else None
+        self._splits = splits.open_all(self._data, settings.split)
+        self.tasks = known_tasks.choose(
+            tasks, self._splits[splits.TRAIN].label_names, labels.kinds(settings.kinds)
+        )
         self._mixes = [Mix.parse(text) for text in settings.mix]
         known = (*recipe.model.spaces, *([HEADS] if recipe.model.heads else []), ALL)
         for mix in self._mixes:
@@ -128,8 +131,20 @@ class Job:
         return self.directory / f"{step}.json"
 
     def result(self, step: int) -> dict[str, Any] | None:
-        """The result of a checkpoint, if there is one. Raises as `results.read` does."""
-        return results.read(self.path(step), dataclasses.asdict(self.settings))
+        """The result of a checkpoint, if there is one.
+
+        Raises:
+            UserError: it cannot be read, or is of other settings or of another data set.
+        """
+        result = results.read(self.path(step), dataclasses.asdict(self.settings))
+        if result is not None:
+            results.check_data(self.path(step), result, self._data, self._digest)
+        return result
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        """Of the clips. They are read for it, a fifth of what it takes to embed them at most."""
+        return splits.digest(self._splits, self.settings.clips)
 
     def missing(self, step: int) -> tuple[str, ...]:
         """The tasks without a result at a checkpoint; those that failed before have none."""
@@ -138,27 +153,68 @@ class Job:
         done = (self.result(step) or {}).get("tasks", ())
         return tuple(name for name in self.tasks if name not in done)
 
+    def unshown(self, step: int) -> tuple[str, ...]:
+        """What is to be drawn again of the result of a checkpoint: it failed, or was removed."""
+        result = self.result(step)
+        if step in self._given_up or result is None:
+            return ()
+        return tuple(
+            name
+            for name, (_, file) in report.SHOWN.items()
+            if name in result["failed"]
+            or (name in result.get(results.SHOWN, ()) and not self._file(step, file).exists())
+        )
+
+    def _file(self, step: int, name: str) -> Path:
+        return self.directory / name.format(step=step)
+
     def todo(self) -> list[int]:
-        """The checkpoints that are there and lack a result, oldest first."""
-        return [step for step in checkpoint.steps(self.workdir) if self.missing(step)]
+        """The checkpoints that are there and lack a result or a picture of it, oldest first."""
+        return [
+            step
+            for step in checkpoint.steps(self.workdir)
+            if self.missing(step) or self.unshown(step)
+        ]
 
     def evaluate(self, step: int) -> None:
-        """Evaluates one checkpoint and writes its result.
+        """Does what is missing of one checkpoint, and writes its result.
 
         A task that fails is reported and leaves the others alone; `failed` tells that one did. A
         checkpoint that training deletes meanwhile is passed over.
         """
+        tasks = self.missing(step)
+        result = self._scored(step, tasks) if tasks else self.result(step)
+        if result is None:
+            return
+        shown = set(result.get(results.SHOWN, ()))
+        for name in tuple(report.SHOWN) if tasks else self.unshown(step):
+            draw, file = report.SHOWN[name]
+            path = self._file(step, file)
+            well = self._attempt(result, name, draw, result, path)
+            shown = shown | {name} if well and path.exists() else shown - {name}
+        result[results.SHOWN] = sorted(shown)
+        results.write(self.path(step), result)
+        self._given_up |= {step} if result["failed"] else set()
+        if tasks:
+            seconds = result["seconds"]["total"]
+            say(f"step {step}: evaluated in {seconds:.0f} s, {self.path(step)}")
+        else:
+            say(f"step {step}: drawn again, {self.path(step)}")
+
+    def _scored(self, step: int, tasks: Sequence[str]) -> dict[str, Any] | None:
+        """The result of a checkpoint with these tasks done; None where it cannot be read."""
         start = time.monotonic()
         model = self._restore(step)
         if model is None:
-            return
-        tasks = self.missing(step)
+            return None
         result = self.result(step) or results.blank(
             step,
             self._data,
+            self._digest,
             dataclasses.asdict(self.settings),
             self._recipe.model.heads,
         )
+        result[results.DIGEST] = self._digest
         facts, here, random = self._embed(model)
         self._note_counts(result, facts)
         result["seconds"]["embedding"] = round(time.monotonic() - start, 1)
@@ -167,16 +223,8 @@ class Job:
             if self._attempt(result, name, self._score, result, name, facts, here, random):
                 result["tasks"].append(name)
             result["seconds"][name] = round(time.monotonic() - began, 1)
-        picture = self.directory / f"{step}.png"
-        self._attempt(result, "plot", report.plot, result, picture)
-        picture = self.directory / f"{step}_matrices.png"
-        self._attempt(result, "matrices", matrices.plot, result, picture)
-        self._attempt(result, "events", report.events, result, self.directory)
         result["seconds"]["total"] = round(time.monotonic() - start, 1)
-        results.write(self.path(step), result)
-        self._given_up |= {step} if result["failed"] else set()
-        self.latest = result
-        say(f"step {step}: evaluated in {result['seconds']['total']:.0f} s, {self.path(step)}")
+        return result
 
     def _restore(self, step: int) -> models.Model | None:
         try:
@@ -199,7 +247,7 @@ class Job:
 
         The last is empty without baselines.
         """
-        self.directory.mkdir(exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         recipe = self._recipe
         heads = recipe.model.projected
         if not self.settings.baselines:
@@ -237,7 +285,7 @@ class Job:
                 these, split, number=number, seed=self._recipe.seed, most=self.settings.clips
             )
             swept: list[Vectors] = [{} for _ in these]
-            if name == SPLITS[-1]:
+            if name == splits.TEST:
                 known, swept = self._embedder.sweep(
                     these, split, number=number, seed=self._recipe.seed, most=self.settings.clips
                 )
@@ -246,9 +294,12 @@ class Job:
                 one[name] = dataclasses.replace(vectors, swept=views)
             if ByScore.name in self.tasks:
                 facts[name] = dataclasses.replace(facts[name], rolls=self._rolls(facts[name]))
-        if self._hums is not None:
+        # Of what is in the gallery: with `--clips`, or clips that are too short, not all pieces.
+        asked = Humming.name in self.tasks
+        hums = humming.of(facts[splits.TEST].pieces, self._recipe.seed) if asked else None
+        if hums is not None:
             facts[HUMS], found = self._embedder.embed(
-                these, self._hums, number=len(SPLITS), seed=self._recipe.seed
+                these, hums, number=len(self._splits), seed=self._recipe.seed
             )
             for one, vectors in zip(spaces, found, strict=True):
                 one[HUMS] = vectors
@@ -290,9 +341,9 @@ class Job:
         for section, by_space in found.items():
             for space, metrics in by_space.items():
                 result[section].setdefault(space, {}).update(metrics)
-                if section == results.CHECKPOINT:
-                    ends = {k: list(v.interval) for k, v in metrics.items()}
-                    result.setdefault(results.INTERVALS, {}).setdefault(space, {}).update(ends)
+                ends = {metric: list(figure.interval) for metric, figure in metrics.items()}
+                intervals = result.setdefault(results.INTERVALS[section], {})
+                intervals.setdefault(space, {}).update(ends)
         if reasons:
             result["left_out"][name] = reasons
 
@@ -346,7 +397,7 @@ def run(
     watch: bool,
     data: Path | None = None,
 ) -> bool:
-    """Evaluates what `step` and `watch` ask for, and prints the table of the last one.
+    """Evaluates what `step` and `watch` ask for, and prints the table of the last of them.
 
     Args:
         workdir: of the run.
@@ -366,6 +417,7 @@ def run(
         if step is not None:
             raise UserError(f"--step={step}: --watch evaluates every checkpoint, leave --step out")
         job = _watch(workdir, tasks, settings, data)
+        wanted = checkpoint.steps(workdir)
     else:
         job = Job(workdir, tasks, settings, data)
         present = checkpoint.steps(workdir)
@@ -373,12 +425,12 @@ def run(
             raise UserError(f"{workdir} has no checkpoint yet: train first, or give --watch")
         wanted = present if step is None else [_step(step, present, workdir)]
         for one in wanted:
-            if job.missing(one):
+            if job.missing(one) or job.unshown(one):
                 job.evaluate(one)
-        job.latest = job.latest or job.result(wanted[-1])
-    if job.latest is not None:
+    there = (found for one in reversed(wanted) if (found := job.result(one)) is not None)
+    if (last := next(there, None)) is not None:
         of = f" on {data}" if data else ""
-        print(report.summary(job.latest, f"{workdir}{of}"))
+        print(report.summary(last, f"{workdir}{of}"))
     return not job.failed
 
 

@@ -6,14 +6,19 @@ NaN or the empty text for a missing one.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from loev_jax.errors import UserError
 from loev_jax.evaluate.metrics import KEYS
 
-Kind = Literal["tempo", "key", "class", "number"]
+Kind = Literal["tempo", "key", "class", "number", "tags"]
 """What a label is, and so how it is read and scored."""
+
+SEPARATOR = "|"
+"""Between the tags of one clip."""
 
 MOST_CLASSES = 50
 """More whole numbers than these are an amount, not names."""
@@ -22,12 +27,32 @@ MOST_CLASSES = 50
 def kind(values: np.ndarray) -> Kind:
     """Tells a class from a number, as far as the values show it: [n].
 
-    Text is a class, and so are whole numbers of which there are not more than `MOST_CLASSES`.
+    Text is a class, tags where any of it has a `SEPARATOR`. Whole numbers of which there are not
+    more than `MOST_CLASSES` are classes too.
     """
     if not np.issubdtype(values.dtype, np.floating):
-        return "class"
+        return "tags" if any(SEPARATOR in str(value) for value in values) else "class"
     known = np.unique(values[np.isfinite(values)])
     return "class" if len(known) <= MOST_CLASSES and (known % 1 == 0).all() else "number"
+
+
+def kinds(texts: Sequence[str]) -> dict[str, Kind]:
+    """Reads kinds of labels such as "pitch:class".
+
+    Raises:
+        UserError: one is not written so.
+    """
+    found: dict[str, Kind] = {}
+    known = {name: name for name in get_args(Kind)}
+    for text in texts:
+        column, _, name = text.partition(":")
+        if not column or name not in known:
+            raise UserError(
+                f"--kinds={text}: write a label and its kind so: pitch:class; kinds are "
+                f"{', '.join(known)}"
+            )
+        found[column] = known[name]
+    return found
 
 
 def _number(value: Any) -> float:
@@ -76,6 +101,21 @@ def classes(values: np.ndarray) -> np.ndarray:
     if np.issubdtype(values.dtype, np.floating):
         return np.array([f"{value:g}" if np.isfinite(value) else "" for value in values], dtype=str)
     return values.astype(str)
+
+
+def tagged(values: np.ndarray, tags: Sequence[str]) -> np.ndarray:
+    """Which of some tags each clip has, [n] str → [n, tags] bool."""
+    rows = [[tag in those for tag in tags] for those in map(_tags, values)]
+    return np.array(rows, bool).reshape(len(values), len(tags))
+
+
+def tags(values: np.ndarray) -> list[str]:
+    """All tags of some clips, [n] str, in the order of the alphabet."""
+    return sorted(set().union(*map(_tags, values)))
+
+
+def _tags(value: str) -> set[str]:
+    return {tag.strip() for tag in value.split(SEPARATOR)} - {""}
 
 
 def present(targets: np.ndarray) -> np.ndarray:

@@ -104,43 +104,72 @@ def read(features: Parts, numbers: Parts, classes: int) -> np.ndarray:
         return turned.rows.test @ weights[best] + bias[best][None]
 
 
+def tag(features: Parts, targets: Parts) -> np.ndarray:
+    """A logistic regression for each tag, its penalty picked by the log loss on validation.
+
+    Args:
+        features: [rows, features] of each split.
+        targets: [rows, tags] bool of each split; those of test are never read.
+
+    Returns:
+        Logits of the test rows, [rows, tags].
+    """
+    turned = rotate(standardise(features))
+    tags = targets.train.shape[1]
+    if not len(turned.power):
+        return np.tile(targets.train.mean(axis=0), (len(features.test), 1))
+    weights, bias = logistic(turned, targets.train, tags, LOGISTIC_GRID, independent=True)
+    with one_thread():
+        tried = turned.rows.validation[None] @ weights + bias[:, None]
+        signs = np.where(targets.validation, -1.0, 1.0)[None]
+        best = np.argmin(np.mean(np.logaddexp(0.0, signs * tried), axis=1), axis=0)
+        each = np.arange(tags)
+        return turned.rows.test @ weights[best, :, each].T + bias[best, each][None]
+
+
 def logistic(
     rotated: Rotated,
-    numbers: np.ndarray,
+    truth: np.ndarray,
     classes: int,
     grid: tuple[float, ...],
     tolerance: float = TOLERANCE,
+    *,
+    independent: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Multinomial logistic regression for a whole grid, in one compiled program.
+    """Logistic regression for a whole grid, in one compiled program.
 
     Minimises the summed cross-entropy plus `penalty / 2` times the squared weights; the bias is
     free.
 
     Args:
         rotated: centred features.
-        numbers: the class of each row of the train split, [rows] int from 0.
+        truth: the class of each row of the train split, [rows] int from 0; if `independent`,
+            whether it is of each, [rows, classes] bool.
         classes: how many there are.
         grid: the penalties, positive.
         tolerance: ends where no component of the gradient of the mean loss is larger.
+        independent: whether a row may be of any number of classes, instead of one.
 
     Returns:
         Weights along the axes [grid, axes, classes] and biases [grid, classes].
     """
     places = -(-classes // _CLASSES) * _CLASSES
     absent = np.where(np.arange(places) < classes, 0.0, -np.inf).astype(np.float32)
+    rows = truth if independent else np.eye(classes)[truth]
     found = _logistic(
         rotated.rows.train.astype(np.float32),
         rotated.power.astype(np.float32),
-        np.eye(places, dtype=np.float32)[numbers],
+        np.pad(rows.astype(np.float32), ((0, 0), (0, places - classes))),
         absent,
         np.array(grid, np.float32),
         tolerance,
+        independent,
     )
     weights = np.asarray(found, np.float64).transpose(1, 0, 2)[:, :, :classes]
     return weights[:, :-1], weights[:, -1]
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnums=6)
 def _logistic(
     train: jax.Array,
     power: jax.Array,
@@ -148,12 +177,14 @@ def _logistic(
     absent: jax.Array,
     grid: jax.Array,
     tolerance: jax.Array,
+    independent: bool,
 ) -> jax.Array:
     """Weights and, last, biases: [axes + 1, grid, classes].
 
     Gradient descent under the fixed quadratic bound of the loss (Böhning 1992, "Multinomial
     logistic regression algorithm"): its Hessian is at most XᵀX / 2 for every class, which along
-    the principal axes is diagonal, so that a step is a division. It is accelerated by Nesterov's
+    the principal axes is diagonal, so that a step is a division. (It is XᵀX / 4 at most for
+    independent classes, for which the bound holds all the more.) It is accelerated by Nesterov's
     momentum, restarted where that climbs (O'Donoghue and Candès 2015, §3.2).
     """
     rows = len(train)
@@ -162,11 +193,10 @@ def _logistic(
     penalty = jnp.concatenate([jnp.tile(grid, (len(power), 1)), jnp.zeros((1, len(grid)))])
     bound = (curvature[:, None] + penalty)[:, :, None]
     product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    chance = jax.nn.sigmoid if independent else jax.nn.softmax
 
     def slope(weights: jax.Array) -> jax.Array:
-        share = jax.nn.softmax(
-            product("na,agc->ngc", inputs, weights) + absent[None, None], axis=-1
-        )
+        share = chance(product("na,agc->ngc", inputs, weights) + absent[None, None])
         return (
             product("na,ngc->agc", inputs, share - truth[:, None]) + penalty[:, :, None] * weights
         )

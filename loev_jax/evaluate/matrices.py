@@ -14,9 +14,11 @@ from loev_jax.evaluate.invariance import Invariance
 from loev_jax.evaluate.results import CHECKPOINT, HEADS
 
 
-def equivariance(result: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
+def equivariance(
+    result: Mapping[str, Any], section: str = CHECKPOINT
+) -> tuple[list[str], np.ndarray]:
     """R² of each parameter's difference from each space, [spaces, parameters], and their names."""
-    return list(DIFFERENCES), _matrix(result, [f"{name}_r2" for name in DIFFERENCES])
+    return list(DIFFERENCES), _matrix(result[section], [f"{name}_r2" for name in DIFFERENCES])
 
 
 def invariance(result: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
@@ -24,27 +26,33 @@ def invariance(result: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
     start = f"{Invariance.name}_"
     metrics = dict.fromkeys(name for one in result[CHECKPOINT].values() for name in one)
     names = [name.removeprefix(start) for name in metrics if name.startswith(start)]
-    return names, _matrix(result, [start + name for name in names])
+    return names, _matrix(result[CHECKPOINT], [start + name for name in names])
 
 
-def _matrix(result: Mapping[str, Any], metrics: list[str]) -> np.ndarray:
+def _matrix(spaces: Mapping[str, Any], metrics: list[str]) -> np.ndarray:
     rows = [
         [np.nan if (value := one.get(name)) is None else value for name in metrics]
-        for one in result[CHECKPOINT].values()
+        for one in spaces.values()
     ]
     return np.array(rows, float).reshape(len(rows), len(metrics))
 
 
-def disentanglement(result: Mapping[str, Any]) -> tuple[float, float] | None:
+def disentanglement(
+    result: Mapping[str, Any], section: str = CHECKPOINT
+) -> tuple[float, float] | None:
     """Mean R² of what the heads keep, and of what they do not keep but another does.
+
+    Args:
+        result: of an evaluation.
+        section: of it, that of the checkpoint or of random init.
 
     Returns:
         The means on and off the diagonal of heads by parameters; None where either has nothing.
     """
     heads = {name: set(kept) for name, kept in result.get(HEADS, {}).items()}
     kept_by_any = set().union(*heads.values())
-    names, table = equivariance(result)
-    spaces = list(result[CHECKPOINT])
+    names, table = equivariance(result, section)
+    spaces = list(result[section])
     on: list[float] = []
     off: list[float] = []
     for head, kept in heads.items():

@@ -19,7 +19,7 @@ import optax
 
 from loev_jax.evaluate.features import Parts, numbered, rotate, standardise
 
-Kind = Literal["classes", "numbers"]
+Kind = Literal["classes", "numbers", "tags"]
 Weights = dict[str, jax.Array]
 """Of all members, [inputs, members, units]; a bias has one input."""
 
@@ -95,6 +95,20 @@ def read(features: Parts, numbers: Parts, classes: int, grid: Grid = GRID) -> np
     each = np.arange(classes)[None]
     train, validation = (part[:, None] == each for part in (numbers.train, numbers.validation))
     return _fit(features, train, validation, "classes", grid)
+
+
+def tag(features: Parts, targets: Parts, grid: Grid = GRID) -> np.ndarray:
+    """A logistic output for each tag, the grid point picked by the log loss on validation.
+
+    Args:
+        features: [rows, features] of each split.
+        targets: [rows, tags] bool of each split; those of test are never read.
+        grid: what is tried.
+
+    Returns:
+        Logits of the test rows, [seeds, rows, tags].
+    """
+    return _fit(features, targets.train, targets.validation, "tags", grid)
 
 
 def _fit(
@@ -203,12 +217,14 @@ def _losses(weights: Weights, inputs: jax.Array, targets: jax.Array, kind: Kind)
     outputs, targets = _outputs(weights, inputs), targets[:, None]
     if kind == "numbers":
         return jnp.mean(jnp.square(outputs - targets), axis=(0, 2))
+    if kind == "tags":
+        return jnp.mean(optax.sigmoid_binary_cross_entropy(outputs, targets), axis=(0, 2))
     return jnp.mean(optax.softmax_cross_entropy(outputs, targets), axis=0)
 
 
 def _scores(weights: Weights, inputs: jax.Array, targets: jax.Array, kind: Kind) -> jax.Array:
-    """Larger is better: accuracy, or minus the mean squared error, [members]."""
-    if kind == "numbers":
+    """Larger is better: accuracy, or minus the mean squared error or log loss, [members]."""
+    if kind != "classes":
         return -_losses(weights, inputs, targets, kind)
     right = jnp.argmax(_outputs(weights, inputs), axis=-1) == jnp.argmax(targets, axis=-1)[:, None]
     known = jnp.any(targets > 0, axis=-1)  # a class that training lacks is never right

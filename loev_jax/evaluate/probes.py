@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,9 @@ from loev_jax.evaluate.spaces import Facts, Vectored
 
 Figures = dict[str, figures.Figure]
 """By metric."""
+
+METRICS = ("r2", "acc1", "acc2", "weighted", "accuracy", "auc", "map")
+"""What the metrics of probes are called, behind the task's name."""
 
 TOLERANCE = 0.04
 """Of Acc1 and Acc2, relative."""
@@ -35,8 +38,9 @@ class Probe:
         column: the label.
         kind: of the label: "tempo" (regression of log2 BPM: R²; classification of tempi by bins:
             Acc1, Acc2), "key" (classification, 24 classes: weighted score, accuracy), "class"
-            (classification: accuracy) or "number" (regression: R²); None to tell it from the train
-            split's labels.
+            (classification: accuracy), "number" (regression: R²) or "tags" (a logistic output for
+            each tag of the train split: ROC-AUC and mean average precision, macro averages); None
+            to tell it from the train split's labels.
         reader: "linear" (ridge or logistic regression) or "mlp" (one hidden layer; figures are
             means over its seeds).
     """
@@ -55,6 +59,7 @@ class Probe:
             "key": labels.keys,
             "class": labels.classes,
             "number": labels.numbers,
+            "tags": labels.classes,
         }
         return parse[kind](facts.labels[self.column])
 
@@ -85,9 +90,14 @@ class Probe:
             pieces = facts[split].pieces[there]  # at last those of the test split
         if shuffle is not None:
             targets["train"] = shuffle.permutation(targets["train"])
-        measures = {"tempo": self._tempo, "key": self._key}
-        measure = (measures | {"class": self._class, "number": self._number})[kind]
-        found = measure(Parts(**features), Parts(**targets), pieces)
+        measures: Mapping[str, Callable[[Parts, Parts, np.ndarray], Figures]] = {
+            "tempo": self._tempo,
+            "key": self._key,
+            "class": self._class,
+            "number": self._number,
+            "tags": self._tags,
+        }
+        found = measures[kind](Parts(**features), Parts(**targets), pieces)
         return {f"{self.name}_{metric}": value for metric, value in found.items()}
 
     def _tempo(self, features: Parts, bpm: Parts, pieces: np.ndarray) -> Figures:
@@ -115,6 +125,19 @@ class Probe:
 
     def _number(self, features: Parts, numbers: Parts, pieces: np.ndarray) -> Figures:
         return {"r2": figures.explained(numbers.test, self._regress(features, numbers), pieces)}
+
+    def _tags(self, features: Parts, written: Parts, pieces: np.ndarray) -> Figures:
+        tags = labels.tags(written.train)
+        columns = (written.train, written.validation, written.test)
+        truth = Parts(*(labels.tagged(each, tags) for each in columns))
+        auc, precision = figures.ranking(truth.test, self._tag(features, truth), pieces)
+        return {"auc": auc, "map": precision}
+
+    def _tag(self, features: Parts, tags: Parts) -> np.ndarray:
+        """Logits [readings, rows, tags]."""
+        if self.reader == "mlp":
+            return mlp.tag(features, tags)
+        return linear.tag(features, tags)[None]
 
     def _regress(self, features: Parts, numbers: Parts) -> np.ndarray:
         """[readings, rows], of numbers [rows]."""
@@ -146,12 +169,39 @@ PROBES = (
 """Another label is another entry; those of a user's own are made by `own`."""
 
 
-def own(columns: Sequence[str]) -> tuple[Probe, ...]:
-    """Probes of those labels of a data set that `PROBES` does not know, named after them."""
+def own(
+    columns: Sequence[str],
+    taken: Collection[str] = (),
+    kinds: Mapping[str, labels.Kind] | None = None,
+) -> tuple[Probe, ...]:
+    """Probes of those labels of a data set that `PROBES` does not know.
+
+    They are named after their labels. One whose name another task or metric has, such as a label
+    `retrieval`, is called `retrieval_label`.
+
+    Args:
+        columns: the labels.
+        taken: names that are in use.
+        kinds: of some labels; that of the others is told from their values.
+    """
     known = {one.column for one in PROBES}
-    return tuple(Probe(name, name, None) for name in columns if name not in known)
+    names = {*taken, *known, *(_mlp(name) for name in known)}
+    probes = []
+    for column in columns:
+        if column in known:
+            continue
+        name = column
+        while name in names or _mlp(name) in names or name in set(columns) - {column}:
+            name += "_label"
+        names |= {name, _mlp(name)}
+        probes.append(Probe(name, column, (kinds or {}).get(column)))
+    return tuple(probes)
 
 
 def with_mlp(probes: Sequence[Probe]) -> tuple[Probe, ...]:
     """The same with a hidden layer, dearer: named `<name>_mlp`."""
-    return tuple(dataclasses.replace(one, name=f"{one.name}_mlp", reader="mlp") for one in probes)
+    return tuple(dataclasses.replace(one, name=_mlp(one.name), reader="mlp") for one in probes)
+
+
+def _mlp(name: str) -> str:
+    return f"{name}_mlp"

@@ -14,12 +14,13 @@ from loev_jax.corpus import roll
 from loev_jax.data import audio, records
 from loev_jax.errors import UserError
 from loev_jax.evaluate import captions
+from loev_jax.evaluate.clips import Source
 from loev_jax.evaluate.crossmodal import Wording, rolls, scored, told
 from loev_jax.evaluate.evaluator import SPLITS
 from loev_jax.evaluate.features import Parts
 from loev_jax.evaluate.job import SEGMENTS, say
 from loev_jax.evaluate.retrieval import cosines
-from loev_jax.evaluate.spaces import Embedder, Facts, Mix, Source, Vectors, with_unions
+from loev_jax.evaluate.spaces import Embedder, Facts, Mix, Vectors, with_unions
 from loev_jax.evaluate.towers import match
 from loev_jax.table import markdown
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.humming import Humming
 from loev_jax.evaluate.invariance import Invariance
 from loev_jax.evaluate.prediction import Prediction
-from loev_jax.evaluate.probes import PROBES
+from loev_jax.evaluate.probes import METRICS, PROBES
 from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED
 from loev_jax.evaluate.retrieval import Retrieval
+from loev_jax.evaluate.splits import TEST
 from loev_jax.table import markdown
 
 COLUMNS = {
@@ -30,7 +32,11 @@ COLUMNS = {
 }
 """Columns of the table, by metric; one without a number is left out."""
 
-UNLABELLED = {"same_clip_mrr": "the same clip moved, MRR"}
+UNLABELLED = {
+    "same_clip_mrr": "the same clip moved, MRR",
+    "copies_time_stretch_mrr": "nearest tempo among copies, MRR",
+    "copies_pitch_shift_mrr": "nearest pitch among copies, MRR",
+}
 """Further columns, where neither tempo nor key was read."""
 
 ASKED = {
@@ -66,7 +72,8 @@ def _further(result: Mapping[str, Any]) -> list[str]:
     """Metrics of tasks that have no column of their own: of a user's labels, and of MLP probes."""
     tasks = [name for name in result["tasks"] if name not in _BUILT_IN]
     metrics = dict.fromkeys(name for one in result[CHECKPOINT].values() for name in one)
-    return [name for name in metrics if name.startswith(tuple(f"{task}_" for task in tasks))]
+    theirs = {f"{task}_{metric}" for task in tasks for metric in METRICS}
+    return [name for name in metrics if name in theirs]
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -89,10 +96,15 @@ def table(result: Mapping[str, Any]) -> str:
 def summary(result: Mapping[str, Any], run: str) -> str:
     """The table below a line that says what it is of."""
     counts = ", ".join(f"{one['clips']} {split}" for split, one in result["counts"].items())
+    if result["settings"].get("split", TEST) != TEST:
+        counts = counts.replace(f" {TEST}", " other validation")
     lines = f"{run}, step {result['step']} ({counts} clips)\n\n{table(result)}"
     if (found := matrices.disentanglement(result)) is not None:
         on, off = map(number, found)
         lines += f"\n\nR² of the change in the heads that keep it {on}, in the others {off}"
+        if (untrained := matrices.disentanglement(result, RANDOM_INIT)) is not None:
+            on, off = map(number, untrained)
+            lines += f"; of random init {on} and {off}"
     return lines
 
 
@@ -111,8 +123,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
             heights = [0.0 if value is None else max(value, 0.0) for value in values]
             places = [place + offset for place in range(len(spaces))]
             bars = axes.bar(places, heights, width=0.4, color=colour)
-            if section == CHECKPOINT:
-                _whiskers(axes, result, metric, spaces, places)
+            _whiskers(axes, result.get(INTERVALS[section], {}), metric, spaces, places)
             axes.bar_label(bars, [number(value) for value in values], fontsize=7, padding=1)
         for baseline in result[SHUFFLED].values():
             if metric in baseline:
@@ -122,24 +133,29 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
         axes.set_ylim(0.0, 1.08)
         axes.spines[["top", "right"]].set_visible(False)
     others = ", grey random init, dotted shuffled labels" if beside else ""
-    figure.suptitle(f"step {result['step']}: blue the checkpoint with 95 % intervals{others}")
+    figure.suptitle(f"step {result['step']}: blue the checkpoint{others}, with 95 % intervals")
     partial = path.with_name(f".{path.name}.partial")
     figure.savefig(partial, format="png", dpi=110)
     os.replace(partial, path)
 
 
 def _whiskers(
-    axes: Any, result: Mapping[str, Any], metric: str, spaces: list[str], places: list[float]
+    axes: Any, intervals: Mapping[str, Any], metric: str, spaces: list[str], places: list[float]
 ) -> None:
-    """The confidence intervals of a checkpoint's bars, where they are known."""
+    """The confidence intervals of bars, where they are known."""
     for space, place in zip(spaces, places, strict=True):
-        low, high = result.get(INTERVALS, {}).get(space, {}).get(metric, (None, None))
+        low, high = intervals.get(space, {}).get(metric, (None, None))
         if low is not None and high is not None:
             axes.vlines(place, max(low, 0.0), max(high, 0.0), color="black", linewidth=0.8)
 
 
-def events(result: Mapping[str, Any], directory: Path) -> None:
-    """Adds a result to the TensorBoard events of a directory, as `space/metric`."""
+def events(result: Mapping[str, Any], path: Path) -> None:
+    """Writes a result as TensorBoard events, `space/metric`, at once or not at all.
+
+    Args:
+        result: of one checkpoint.
+        path: of a file for this checkpoint alone, so that what is written anew stands once.
+    """
     # TensorFlow only writes a file here: it need not tell what else it could do.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     from clu import metric_writers
@@ -151,6 +167,19 @@ def events(result: Mapping[str, Any], directory: Path) -> None:
         for metric, value in metrics.items()
         if value is not None
     }
-    writer = metric_writers.SummaryWriter(os.fspath(directory))
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
+    writer = metric_writers.SummaryWriter(os.fspath(partial))
     writer.write_scalars(result["step"], scalars)
     writer.close()
+    (file,) = partial.iterdir()  # TensorFlow chooses its name
+    os.replace(file, path)
+    partial.rmdir()
+
+
+SHOWN: dict[str, tuple[Callable[[Mapping[str, Any], Path], None], str]] = {
+    "plot": (plot, "{step}.png"),
+    "matrices": (matrices.plot, "{step}_matrices.png"),
+    "events": (events, "events.out.tfevents.{step:012d}"),
+}
+"""What is made of a result: by name, what makes it and its file."""

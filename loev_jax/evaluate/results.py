@@ -14,33 +14,52 @@ from loev_jax.errors import UserError
 CHECKPOINT, RANDOM_INIT, SHUFFLED = "spaces", "random_init", "shuffled_labels"
 """Sections of a result that hold numbers, by space and metric."""
 
+DIGEST = "digest"
+"""The checksum of the clips; older results have none."""
+
+SHOWN = "shown"
+"""Names of the pictures that were made of a result."""
+
 HEADS = "heads"
 """The section that says which augmentations each head keeps."""
 
-INTERVALS = "intervals"
-"""The section with both ends of the checkpoint's confidence intervals, by space and metric."""
+INTERVALS = {
+    CHECKPOINT: "intervals",
+    RANDOM_INIT: "random_init_intervals",
+    SHUFFLED: "shuffled_labels_intervals",
+}
+"""The section with both ends of the confidence intervals of each, by space and metric."""
 
 
 def blank(
-    step: int, data: str, settings: Mapping[str, Any], heads: Mapping[str, Sequence[str]]
+    step: int,
+    data: str,
+    digest: str,
+    settings: Mapping[str, Any],
+    heads: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """A result without a number.
 
     Args:
         step: of the checkpoint.
         data: path of the data set.
+        digest: of its clips, as `splits.digest` makes it.
         settings: of the job.
         heads: the augmentations that each variant head keeps.
 
     Returns:
-        `heads`, `tasks` (done), `left_out` (reasons by task), `failed` (errors by task), `counts`
-        (by split), `seconds` (by task), and a section of numbers for the checkpoint, its intervals
-        and each baseline.
+        `heads`, `tasks` (done), `left_out` (reasons by task), `failed` (errors by task or picture),
+        `shown` (pictures that were made), `counts` (by split), `seconds` (by task), and sections of
+        numbers and their intervals for the checkpoint and each baseline.
     """
-    head: dict[str, Any] = {"step": step, "data": data, "settings": dict(settings), "counts": {}}
+    head: dict[str, Any] = {"step": step, "data": data, DIGEST: digest}
+    head |= {"settings": dict(settings), "counts": {}}
     head[HEADS] = {name: list(kept) for name, kept in heads.items()}
-    sections: dict[str, Any] = {name: {} for name in (CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED)}
-    return head | {"tasks": [], "left_out": {}, "failed": {}} | sections | {"seconds": {}}
+    sections: dict[str, Any] = {}
+    for numbers, intervals in INTERVALS.items():
+        sections |= {numbers: {}, intervals: {}}
+    done: dict[str, Any] = {"tasks": [], "left_out": {}, "failed": {}, SHOWN: []}
+    return head | done | sections | {"seconds": {}}
 
 
 def read(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -51,8 +70,8 @@ def read(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     try:
         result = json.loads(path.read_text())
-        # Older results have no mix, and baselines without being asked.
-        older = {"mix": [], "baselines": True}
+        # Older results have no mix, baselines without being asked, and figures of the test split.
+        older = {"mix": [], "baselines": True, "split": "test", "kinds": []}
         made_with = {name: (older | result["settings"])[name] for name in settings}
     except FileNotFoundError:
         return None
@@ -65,6 +84,32 @@ def read(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
                 f"remove it, or evaluate with the same --{name}"
             )
     return result
+
+
+def check_data(path: Path, result: Mapping[str, Any], data: str, digest: str) -> None:
+    """Tells whether a result is of these clips.
+
+    Args:
+        path: of the result.
+        result: to check.
+        data: path of the data set.
+        digest: of its clips.
+
+    Raises:
+        UserError: it is of others.
+    """
+    theirs, same_place = result["data"], os.path.realpath(result["data"]) == os.path.realpath(data)
+    if result.get(DIGEST, digest if same_place else None) == digest:
+        return
+    if same_place:
+        raise UserError(
+            f"{path} was made of {theirs} when its clips or labels were others: remove it to "
+            "evaluate anew"
+        )
+    raise UserError(
+        f"{path} was made of the data set {theirs}, not of {data}: remove it, or name the "
+        "directory of one of them otherwise"
+    )
 
 
 def _flag(value: Any) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from loev_jax.evaluate import figures, labels
+from loev_jax.evaluate import figures, labels, sweep
 from loev_jax.evaluate.evaluator import too_few
+from loev_jax.evaluate.invariance import too_short
 from loev_jax.evaluate.metrics import KEYS, key_scores, ranks, tempo_hits
 from loev_jax.evaluate.spaces import Facts, Vectored
 
@@ -115,8 +116,34 @@ def _sides(
             yield query, gallery, wanted[known][asked], there[known][found], of[asked]
 
 
+def copy_ranks(views: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Where each copy of a clip finds the copies that are nearest to it in a parameter.
+
+    Args:
+        views: copies of the clips, [clips, copies, size].
+        values: the parameter of each, [clips, copies].
+
+    Returns:
+        Rank by cosine, among the other copies of the clip, of the first of those nearest in value,
+        from 1, [clips, copies]; a tie counts against it.
+    """
+    ranks = []
+    for rows, value in zip(views, values, strict=True):
+        alike = cosines(rows, rows)
+        away = np.abs(value[:, None] - value[None, :])
+        for matrix, itself in ((alike, -np.inf), (away, np.inf)):
+            np.fill_diagonal(matrix, itself)
+        nearest = away <= away.min(axis=1, keepdims=True)
+        best = np.where(nearest, alike, -np.inf).max(axis=1, keepdims=True)
+        ranks.append(1 + np.sum((alike >= best) & ~nearest, axis=1))
+    return np.array(ranks)
+
+
 class Retrieval:
     """The neighbour's tempo and key, and the same clip stretched and shifted: an `Evaluator`.
+
+    `copies_PARAMETER_mrr` needs no label: each of the stretched and shifted copies of a clip looks
+    for the one that is nearest to it in tempo, or in key, among the others of that clip.
 
     `neighbour_tempo` and `neighbour_key` are of whole clips. `neighbour_tempo_QUERY_GALLERY_acc1`,
     `_acc2` and `neighbour_key_QUERY_GALLERY` are of one segment of each, the query's and the
@@ -145,6 +172,8 @@ class Retrieval:
         pairs = len(test.differences["time_stretch"])
         if few := too_few({"test": pairs}, "clips long enough to be stretched"):
             reasons["same_clip"] = few[0]
+        if few := too_short({"test": test}):
+            reasons["copies"] = few[0]
         return reasons
 
     def score(
@@ -176,6 +205,13 @@ class Retrieval:
             each = np.arange(len(place))
             scores |= {f"same_clip_r{k}": figures.mean(place <= k, each) for k in (1, 5, 10)}
             scores["same_clip_mrr"] = figures.mean(1.0 / place, each)
+        if test.swept is not None and "copies" not in lacking:
+            views = spaces.swept[space][:, : 1 + sweep.VIEWS]
+            if shuffle is not None:
+                views = shuffle.permutation(views, axis=1)
+            for name, values in test.swept.parameters.items():
+                found = (1.0 / copy_ranks(views, values)).mean(axis=1)
+                scores[f"copies_{name}_mrr"] = figures.mean(found, test.swept.pieces)
         return scores
 
     def _of_sides(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ from loev_jax.data import records
 from loev_jax.data.progress import Progress
 from loev_jax.errors import UserError
 from loev_jax.evaluate import clips, sweep
+from loev_jax.evaluate.clips import Source
 from loev_jax.evaluate.features import Standardiser
 from loev_jax.model import Model
 
@@ -37,27 +37,6 @@ Vectors = dict[str, np.ndarray]
 
 _CLIPS = 1 << 24  # more than a split has: the splits' clips are numbered apart
 _VIEWS_PER_DEVICE = 32  # about 0.4 GB for views of 5 s
-
-
-class Source(Protocol):
-    """What clips come from: a `records.Split`, or what is like one."""
-
-    @property
-    def name(self) -> str:
-        """As the progress calls it."""
-
-    @property
-    def path(self) -> Any:
-        """Of the data set."""
-
-    @property
-    def label_names(self) -> Sequence[str]:
-        """What a record has beside audio, id and piece."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        """A record."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +165,7 @@ class Embedder:
     def sweep(
         self,
         models: Sequence[Model],
-        split: records.Split,
+        split: Source,
         *,
         number: int,
         seed: int,

@@ -19,6 +19,7 @@ from loev_jax.augment.parameters import Parameters
 from loev_jax.augment.views import Views
 from loev_jax.data import records
 from loev_jax.evaluate import clips
+from loev_jax.evaluate.clips import Source
 
 VIEWS = 15
 """Views of a clip that are stretched and shifted at once, beside the one that is not."""
@@ -104,7 +105,7 @@ def draw(augmentations: Augmentations, seed: int, numbers: np.ndarray) -> dict[s
 
 
 def middles(
-    split: records.Split, numbers: Iterable[int], samples: int, size: int
+    split: Source, numbers: Iterable[int], samples: int, size: int
 ) -> Iterator[tuple[np.ndarray, list[int], list[str]]]:
     """The middle of some clips, in batches of a static size; the last is filled with zeros.
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import r2_score
+from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
 
 from loev_jax.evaluate import figures
 
@@ -48,3 +48,41 @@ def test_several_readings_are_averaged():
 def test_a_constant_truth_has_no_r2():
     found = figures.explained(np.full(9, 0.1), np.arange(9.0), np.arange(9))
     assert np.isnan([found, *found.interval]).all()
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_rankings_are_scikit_learns(ties):
+    rng = np.random.default_rng(5)
+    truth = rng.random((90, 4)) < np.array([0.1, 0.5, 0.8, 0.3])
+    scores = truth + rng.normal(size=(2, 90, 4))
+    if ties:
+        scores = np.round(scores)
+    groups = np.arange(90) // 2
+    auc, precision = figures.ranking(truth, scores, groups)
+    assert auc == pytest.approx(np.mean([roc_auc_score(truth, one) for one in scores]))
+    peer = np.mean([average_precision_score(truth, one) for one in scores])
+    assert precision == pytest.approx(peer)
+    # One resample, by hand: clips are repeated as often as they were drawn.
+    drawn = figures._weights(groups)[7].astype(int)
+    often = np.repeat(np.arange(90), drawn)
+    pair = figures._ranked(drawn[None].astype(float), truth[:, 1], scores[0][:, 1])
+    np.testing.assert_allclose(
+        pair[0],
+        [
+            roc_auc_score(truth[often, 1], scores[0][often, 1]),
+            average_precision_score(truth[often, 1], scores[0][often, 1]),
+        ],
+    )
+    for figure in (auc, precision):
+        low, high = figure.interval
+        assert low < figure < high
+
+
+def test_a_tag_that_all_or_none_have_ranks_nothing():
+    rng = np.random.default_rng(6)
+    truth = np.stack([rng.random(40) < 0.5, np.ones(40, bool), np.zeros(40, bool)], axis=1)
+    scores = rng.normal(size=(1, 40, 3))
+    auc, _ = figures.ranking(truth, scores, np.arange(40))
+    assert auc == pytest.approx(roc_auc_score(truth[:, 0], scores[0][:, 0]))
+    none, _ = figures.ranking(truth[:, 1:], scores[:, :, 1:], np.arange(40))
+    assert np.isnan([none, *none.interval]).all()

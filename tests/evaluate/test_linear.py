@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss
 
 from loev_jax.evaluate import features, linear
 from loev_jax.evaluate.features import Parts
@@ -40,6 +41,34 @@ def test_logistic_regression_is_scikit_learns(columns, classes):
         scores = turned.rows.test @ weights[k] + bias[k][None]
         ours = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(ours, peer.predict_proba(x[130:]), atol=1e-3)
+
+
+def test_tags_are_scikit_learns_one_by_one():
+    """And of each the penalty is the one that does best on validation."""
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(200, 20))
+    logits = x @ rng.normal(size=(20, 3)) * np.array([0.2, 1.0, 3.0]) + np.array([0.0, -1.0, 1.0])
+    y = rng.random((200, 3)) < 1 / (1 + np.exp(-logits))
+    found = linear.tag(parts(x), parts(y))
+    scale = x[:120].std(axis=0)
+    rows = parts((x - x[:120].mean(axis=0)) / scale)
+    picked = []
+    for tag in range(3):
+        known = parts(y[:, tag])
+        peers = [
+            LogisticRegression(C=1 / penalty, tol=1e-7, max_iter=10_000).fit(
+                rows.train, known.train
+            )
+            for penalty in linear.LOGISTIC_GRID
+        ]
+        losses = [log_loss(known.validation, one.predict_proba(rows.validation)) for one in peers]
+        picked.append(int(np.argmin(losses)))
+        peer = peers[picked[-1]].decision_function(rows.test)
+        np.testing.assert_allclose(found[:, tag], peer, rtol=0.05, atol=0.05)
+    assert len(set(picked)) > 1
+    other = parts(y)
+    blind = Parts(other.train, other.validation, np.zeros((0, 3), bool))
+    np.testing.assert_array_equal(linear.tag(parts(x), blind), found)
 
 
 def test_regression_picks_the_strength_per_target_on_validation():

@@ -9,7 +9,7 @@ from loev_jax.evaluate import matrices, report, results
 @pytest.fixture
 def result():
     heads = {"tempo": ("time_stretch",), "pitch": ("pitch_shift",)}
-    blank = results.blank(7, "data", {}, heads)
+    blank = results.blank(7, "data", "0", {}, heads)
     blank["counts"] = {"test": {"clips": 2}}
     blank["spaces"] = {
         "encoder": {"time_stretch_r2": 0.6, "pitch_shift_r2": 0.9, "invariance_gain": 1.0},
@@ -22,6 +22,9 @@ def result():
 def test_the_diagonal_is_what_a_head_keeps(result):
     assert matrices.disentanglement(result) == (pytest.approx(0.75), pytest.approx(0.15))
     assert report.summary(result, "run").endswith("heads that keep it .75, in the others .15")
+    untrained = {"tempo": {"time_stretch_r2": 0.3, "pitch_shift_r2": 0.1}, "pitch": {}}
+    beside = report.summary(result | {"random_init": untrained}, "run")
+    assert beside.endswith("in the others .15; of random init .30 and .10")
     result["heads"]["pitch"] = ["gain"]  # then no head keeps the shift, and it does not count
     assert matrices.disentanglement(result) == (pytest.approx(0.8), pytest.approx(0.1))
     result["heads"] = {"tempo": ["time_stretch"]}

@@ -1,9 +1,11 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import synthetic
 
-from loev_jax.evaluate import labels
+from loev_jax.errors import UserError
+from loev_jax.evaluate import labels, tasks
 from loev_jax.evaluate.probes import PROBES, Probe, own, with_mlp
 
 TEMPO, KEY, METRE, *_ = PROBES
@@ -99,6 +101,44 @@ def test_a_users_labels_are_probed_by_what_they_hold(known, vectors):
     assert found["energy_r2"] > 0.99
     assert found["decade_accuracy"] > 0.3
     assert found["mood_accuracy"] > 0.9
+
+
+def test_several_tags_of_a_clip_are_read_one_by_one(known, vectors):
+    def tags(has):
+        fast, sharp = has["tempo"] > 105, np.arange(len(has["tempo"])) % 3 == 0
+        text = np.where(fast, "fast", "slow").astype("U20")
+        return np.where(sharp, np.char.add(text, " | random"), text)
+
+    mine = labelled(known, style=tags)
+    (probe,) = own(("style",))
+    assert probe.left_out(mine) == []
+    found = probe.score(mine, vectors, "tempo")
+    assert list(found) == ["style_auc", "style_map"]
+    # Two of three tags can be read, and the third, which a third of the clips have, by chance.
+    assert abs(found["style_auc"] - (1 + 1 + 0.5) / 3) < 0.08
+    assert abs(found["style_map"] - (1 + 1 + 1 / 3) / 3) < 0.1
+    (mlp,) = with_mlp((probe,))
+    assert abs(mlp.score(mine, vectors, "tempo")["style_mlp_auc"] - (1 + 1 + 0.5) / 3) < 0.08
+    lost = probe.score(mine, vectors, "tempo", np.random.default_rng(0))
+    assert lost["style_auc"] < 0.7
+    assert labels.tags(np.array(["b|a", "", "c | a|"])) == ["a", "b", "c"]
+
+
+def test_the_kind_of_a_label_can_be_told(known, vectors):
+    """128 pitches are an amount by their number, and names where the user says so."""
+    mine = labelled(known, pitch=lambda has: np.arange(len(has["tempo"])) % 60 + 0.0)
+    (told,) = own(("pitch",))
+    assert list(told.score(mine, vectors, "noise")) == ["pitch_r2"]
+    kinds = labels.kinds(["pitch:class"])
+    (said,) = own(("pitch",), kinds=kinds)
+    assert list(said.score(mine, vectors, "noise")) == ["pitch_accuracy"]
+    assert "pitch" in tasks.choose(None, ("pitch",), kinds)
+    for text in ("pitch", "pitch:colour", ":class"):
+        with pytest.raises(UserError, match=f"--kinds={text}: write a label and its kind so: pit"):
+            labels.kinds([text])
+    for column in ("tempo", "valence"):
+        with pytest.raises(UserError, match=f"--kinds={column}: no such label of the .* has pitch"):
+            tasks.choose(None, ("pitch", "tempo"), {column: "class"})
 
 
 def test_an_mlp_reads_what_a_line_does_not(known, vectors):

@@ -49,10 +49,22 @@ def test_a_hum_finds_its_piece_where_the_space_holds_melodies():
     assert score(hummed)["humming_h10"] == 1.0
     assert score(hummed, np.random.default_rng(0))["humming_mrr"] < 0.5
 
+    blurred = hummed + 2.5 * rng.normal(size=hummed.shape)
+    ranks = []
+    for piece, query in zip(melody, blurred, strict=True):
+        order = np.argsort([-query @ one / np.linalg.norm(one) for one in tracks])
+        named = known["test"].pieces[order]
+        first = list(named).index(piece)
+        ranks.append(1 + first)
+    found = score(blurred)
+    assert found["humming_h10"] == pytest.approx(np.mean([rank <= 10 for rank in ranks]))
+    assert 0.2 < found["humming_h10"] < 1
+    assert found["humming_mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
+
 
 def test_pieces_of_ones_own_have_no_score(tmp_path):
     split = records.open_split(tiny_music.write(tmp_path / "data"), "test")
-    assert humming.of(split, 0) is None
+    assert humming.of(split.labels(records.PIECE), 0) is None
     assert "no score to hum" in Humming().left_out(synthetic.facts())[0]
     assert Humming().score(synthetic.facts(), {}, "x") == {}
 

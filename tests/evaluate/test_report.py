@@ -12,7 +12,7 @@ SETTINGS = {"clips": None, "segments": 3}
 
 @pytest.fixture
 def result():
-    blank = results.blank(7, "data", SETTINGS, {"tempo": ("time_stretch",)})
+    blank = results.blank(7, "data", "0", SETTINGS, {"tempo": ("time_stretch",)})
     blank["counts"] = {"train": {"clips": 5}, "test": {"clips": 2}}
     blank["spaces"] = {
         "encoder": {"tempo_r2": 0.5, "key_weighted": float("nan")},
@@ -50,14 +50,17 @@ def test_the_plot_is_written_whole(result, tmp_path):
 
 def test_events_hold_every_number(result, tmp_path):
     result["spaces"]["encoder"]["key_weighted"] = None
-    report.events(result, tmp_path)
+    path = tmp_path / "events.out.tfevents.7"
+    for _ in range(2):  # what was written before is replaced
+        report.events(result, path)
+    assert list(tmp_path.iterdir()) == [path]
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
     events.Reload()
     assert set(events.Tags()["tensors"]) == {
         *("encoder/tempo_r2", "tempo/tempo_r2", "tempo/neighbour_tempo"),
         *("random_init/encoder/tempo_r2", "shuffled_labels/encoder/tempo_r2"),
     }
-    event = events.Tensors("encoder/tempo_r2")[0]
+    (event,) = events.Tensors("encoder/tempo_r2")
     assert event.step == 7
     assert make_ndarray(event.tensor_proto) == 0.5
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from loev_jax.evaluate import retrieval
+from loev_jax.evaluate import retrieval, sweep
 from loev_jax.evaluate.spaces import Vectored
 
 TONICS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -71,11 +71,69 @@ def test_the_same_clip_is_found_unless_the_space_collapsed():
     assert flat["same_clip_mrr"] == pytest.approx(1 / 20)
 
 
+def test_ranks_of_the_same_clip_equal_a_brute_force_reference():
+    known = synthetic.facts(clips={"test": 30})
+    rng = np.random.default_rng(2)
+    clean = rng.normal(size=(30, 8))
+    moved = clean + 1.5 * rng.normal(size=(30, 8))
+    vectors = {"test": Vectored({"x": clean}, {"x": clean}, {"x": moved})}
+    score = retrieval.Retrieval().score(known, vectors, "x")
+    ranks = []
+    for query in range(30):
+        alike = [clean[query] @ one / np.linalg.norm(one) for one in moved]
+        ranks.append(1 + sum(other > alike[query] for other in alike))
+    assert 1 < np.median(ranks) < 10  # neither lost nor found at once
+    for k in (1, 5, 10):
+        assert score[f"same_clip_r{k}"] == pytest.approx(np.mean([rank <= k for rank in ranks]))
+    assert score["same_clip_mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
+
+
+def test_copies_equal_a_brute_force_reference():
+    """`tempo` turns with the stretch alone, `both` with a shift by whole semitones too."""
+    known, rng = synthetic.facts(clips={"test": 20}), np.random.default_rng(3)
+    copies = 1 + sweep.VIEWS
+    parameters = {
+        "time_stretch": rng.uniform(-0.3, 0.3, (20, copies)),
+        "pitch_shift": rng.integers(-4, 5, (20, copies)).astype(float),
+    }
+    base, octave, semitone = rng.normal(size=(20, 1, 12)), *rng.normal(size=(2, 12))
+    stretched = base + 3 * parameters["time_stretch"][:, :, None] * octave
+    both = stretched + 0.2 * parameters["pitch_shift"][:, :, None] * semitone
+    spaces = {"tempo": stretched, "both": both, "flat": np.ones_like(both)}
+    alone = {name: np.concatenate([view, view[:, :2]], axis=1) for name, view in spaces.items()}
+    swept = sweep.Sweep(
+        known["test"].pieces, parameters, ("gain", "filter"), np.ones((20, 2), bool)
+    )
+    facts = {"test": dataclasses.replace(known["test"], swept=swept)}
+    tracks = {name: rng.normal(size=(20, 12)) for name in spaces}
+    vectors = {"test": Vectored(tracks, tracks, tracks, alone)}
+    score = {name: retrieval.Retrieval().score(facts, vectors, name) for name in spaces}
+    for parameter, values in parameters.items():
+        found = []
+        for clip, view in enumerate(both):
+            for query in range(copies):
+                others = [other for other in range(copies) if other != query]
+                away = {one: abs(values[clip, one] - values[clip, query]) for one in others}
+                wanted = {one for one in others if away[one] == min(away.values())}
+                unit = view / np.linalg.norm(view, axis=1, keepdims=True)
+                order = sorted(others, key=lambda one: -(unit[one] @ unit[query]))
+                found.append(1 / (1 + min(order.index(one) for one in wanted)))
+        assert score["both"][f"copies_{parameter}_mrr"] == pytest.approx(np.mean(found))
+        assert score["flat"][f"copies_{parameter}_mrr"] < 0.12  # a tie counts against it
+    assert score["tempo"]["copies_time_stretch_mrr"] > 0.9
+    chance = np.mean(1 / np.arange(1, copies))
+    assert score["tempo"]["copies_pitch_shift_mrr"] < 0.55  # of several the first
+    lost = retrieval.Retrieval().score(facts, vectors, "tempo", np.random.default_rng(0))
+    assert abs(lost["copies_time_stretch_mrr"] - chance) < 0.06
+
+
 def test_parts_without_labels_or_pairs_are_left_out():
     known = synthetic.facts(clips={"test": 20}, labels=("tempo",))
     vectors = synthetic.vectors(known)
     task = retrieval.Retrieval()
-    assert task.left_out(known) == ["neighbour_key: the data set has no label 'key'"]
+    reason, unswept = task.left_out(known)
+    assert reason == "neighbour_key: the data set has no label 'key'"
+    assert unswept.startswith("copies: split 'test' has 0 clips long enough to be swept")
     assert "neighbour_key" not in task.score(known, vectors, "tempo")
     one_piece = dataclasses.replace(known["test"], pieces=np.full(20, "x"))
     assert "of one piece" in task.left_out({"test": one_piece})[0]

@@ -8,6 +8,7 @@ import sys
 import time
 
 import entry_point
+import numpy as np
 import pytest
 import tiny_music
 import tiny_run
@@ -34,8 +35,9 @@ def evaluated(workdir):
     """What was said of the last checkpoint, and then of the rest, when training is done."""
     done = run(f"--workdir={workdir}", "--step=last")
     assert done.returncode == 0, done.stderr
-    left = {path.name for path in (workdir / "eval").iterdir() if "tfevents" not in path.name}
-    assert left == {"2.json", "2.png", "2_matrices.png", "random_init.npz"}
+    left = {path.name for path in (workdir / "eval").iterdir()}
+    pictures = {"2.png", "2_matrices.png", "events.out.tfevents.000000000002"}
+    assert left == {"2.json", "random_init.npz", *pictures}
     (workdir / "DONE").touch()
     rest = run(f"--workdir={workdir}", "--watch")
     assert rest.returncode == 0, rest.stderr
@@ -56,6 +58,18 @@ def test_the_last_checkpoint_then_the_rest(workdir, evaluated):
     assert "step 1: evaluated in" in rest.stderr
     assert "step 2: evaluated in" not in rest.stderr
     assert json.loads((workdir / "eval" / "1.json").read_text())["failed"] == {}
+
+
+def test_a_task_that_fails_is_status_1(workdir, tmp_path):
+    """Of a checkpoint whose parameters are no numbers."""
+    tiny_run.write(tmp_path / "run", steps=(3,), parameters=np.nan)
+    shutil.copy(workdir / "config.json", tmp_path / "run")
+    done = run(f"--workdir={tmp_path / 'run'}", "--tasks=equivariance", "--nobaselines")
+    assert done.returncode == 1, done.stderr
+    told = "equivariance failed (FloatingPointError: space 'encoder' is not finite: training has"
+    assert told in done.stderr
+    result = json.loads((tmp_path / "run" / "eval" / "3.json").read_text())
+    assert (result["tasks"], list(result["failed"])) == ([], ["equivariance"])
 
 
 @pytest.mark.slow
