@@ -1,5 +1,6 @@
 import dataclasses
 
+import mir_eval
 import numpy as np
 import pytest
 import synthetic
@@ -74,6 +75,50 @@ def test_ranks_are_those_of_the_diagonal():
         place = [1 + int(np.sum(row > row[at])) for at, row in enumerate(rows)]
         assert found[f"x_{way}_audio_mrr"] == pytest.approx(np.mean(1 / np.array(place)))
         assert found[f"x_{way}_audio_r5"] == pytest.approx(np.mean(np.array(place) <= 5))
+
+
+def test_targeted_searches_equal_a_brute_force_reference(facts, spaces, monkeypatch):
+    """Whatever the adapter finds: here anything."""
+    count, rng = CLIPS["test"], np.random.default_rng(4)
+    alike = rng.normal(size=(count + crossmodal.ASKED + 24, count))
+    texts = []
+    counted = crossmodal.Vocabulary.count
+
+    def count_(self, asked):
+        texts.append(list(asked))
+        return counted(self, asked)
+
+    monkeypatch.setattr(crossmodal.Vocabulary, "count", count_)
+    monkeypatch.setattr(crossmodal.towers, "match", lambda *_: alike)
+    found = ByWords().score(facts, spaces, "tempo")
+    asked = texts[-1][count:]
+    tempi = asked[: crossmodal.ASKED]
+    assert all(text.endswith(" bpm") for text in tempi)
+    labels = facts["test"].labels
+    names = ["C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"]
+    written = [f"{tonic} {mode}" for mode in ("major", "minor") for tonic in names]
+    hits, scores = [], []
+    quantiles = np.quantile(labels["tempo"], (np.arange(24) + 0.5) / 24)
+    for row, (text, exact) in enumerate(zip(tempi, quantiles, strict=True)):
+        assert text == f"{exact:.0f} bpm"
+        order = sorted(range(count), key=lambda clip: -alike[count + row, clip])[:10]
+        near = [abs(labels["tempo"][clip] - exact) <= 0.08 * exact for clip in order]
+        hits.append(np.mean(near))
+    for row, text in enumerate(asked[crossmodal.ASKED :]):
+        assert text == f"in {written[row].replace('#', ' sharp')}"
+        line = alike[count + crossmodal.ASKED + row]
+        order = sorted(range(count), key=lambda clip: -line[clip])[:10]
+        keys = [written[labels["key"][clip]] for clip in order]
+        scores.append(np.mean([mir_eval.key.weighted_score(written[row], key) for key in keys]))
+    assert len(scores) == 24
+    assert found["text_tempo"] == pytest.approx(np.mean(hits))
+    assert found["text_key"] == pytest.approx(np.mean(scores))
+    # And no search by what no clip has.
+    for name in ("tempo", "key"):
+        bare = synthetic.facts(clips=CLIPS, labels=(name,))
+        only = ByWords().score(bare, spaces, "tempo")
+        assert f"text_{name}" in only
+        assert len({"text_tempo", "text_key"} & set(only)) == 1
 
 
 def test_scores_find_what_a_space_knows(facts):

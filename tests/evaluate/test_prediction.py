@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import synthetic
+from sklearn.preprocessing import StandardScaler
 
 from loev_jax.evaluate import prediction, sweep
 from loev_jax.evaluate.invariance import Invariance
@@ -111,6 +112,37 @@ def test_ranks_equal_a_brute_force_reference():
     assert flat.tolist() == [[7]]  # a tie counts against it
 
 
+def test_figures_equal_a_brute_force_reference(world, monkeypatch):
+    """Whatever is predicted: here anything, in the space itself."""
+    facts, vectors = world
+    train = StandardScaler().fit(vectors["train"].clean["deaf"])
+    views = vectors["test"].swept["deaf"][:, : 1 + sweep.VIEWS]
+    clips, number, size = views.shape
+    scaled = train.transform(views.reshape(-1, size)).reshape(views.shape)
+    rng = np.random.default_rng(6)
+    guess = scaled.mean(axis=1)[:, None, None] + rng.normal(size=(clips, 2, number - 1, size))
+    monkeypatch.setattr(prediction, "_axes", lambda rows: np.eye(rows.shape[1]))
+    monkeypatch.setattr(prediction, "regress", lambda *_: guess.reshape(-1, size))
+    score = Prediction().score(facts, vectors, "deaf")
+    parameters = facts["test"].swept.parameters
+    for way, direction in enumerate(("forth", "back")):
+        ranks, errors = [], {name: [] for name in parameters}
+        for clip in range(clips):
+            for other in range(1, number):
+                wanted = other if direction == "forth" else 0
+                far = [np.linalg.norm(guess[clip, way, other - 1] - v) for v in scaled[clip]]
+                order = np.argsort(far)
+                ranks.append(1 + list(order).index(wanted))
+                for name, value in parameters.items():
+                    errors[name].append(abs(value[clip, order[0]] - value[clip, wanted]))
+        own = f"predicted_{direction}"
+        assert score[f"{own}_mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
+        for k in (1, 5, 10):
+            assert score[f"{own}_h{k}"] == pytest.approx(np.mean([r <= k for r in ranks]))
+        for name, each in errors.items():
+            assert score[f"{own}_{name}_pre"] == pytest.approx(np.mean(each))
+
+
 def test_invariance_is_the_mean_cosine(world):
     facts, vectors = world
     score = Invariance().score(facts, vectors, "step")
@@ -126,7 +158,18 @@ def test_invariance_is_the_mean_cosine(world):
         for a, b in zip(swept[:7, 0], swept[:7, 2 + sweep.VIEWS], strict=True)
     ]
     assert score["invariance_pitch_shift"] == pytest.approx(np.mean(few))
-    assert abs(score["invariance_other"]) < 0.1
+    plain, pieces = swept[:, 0], facts["test"].swept.pieces
+    others = [
+        np.mean(
+            [
+                one @ two / np.linalg.norm(one) / np.linalg.norm(two)
+                for two, other in zip(plain, pieces, strict=True)
+                if other != piece
+            ]
+        )
+        for one, piece in zip(plain, pieces, strict=True)
+    ]
+    assert score["invariance_other"] == pytest.approx(np.mean(others))
     shuffled = Invariance().score(facts, vectors, "step", np.random.default_rng(0))
     assert abs(shuffled["invariance_gain"]) < 0.2
 
