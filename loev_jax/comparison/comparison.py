@@ -14,6 +14,7 @@ from loev_jax.comparison.plan import Plan
 from loev_jax.comparison.runs import Results
 from loev_jax.data import records
 from loev_jax.errors import UserError
+from loev_jax.evaluate import splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +54,15 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
         UserError: there is no such recipe, no data set, another plan in `out`, or a run failed.
     """
     names = plans.choose(settings.only)
-    test = records.open_split(settings.data, "test")  # before minutes are spent
+    opened = splits.open_all(settings.data, splits.TEST)  # before minutes are spent
     for directory in (out, workdirs):
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--out={directory}: {error.strerror}") from error
-    results = _planned(root, names, settings, test.fingerprint(), out)
+    results = _planned(root, names, settings, splits.digest(opened, None), out)
     if not results.classical:
-        results.classical = classical.measure(test)
+        results.classical = classical.measure(records.open_split(settings.data, splits.TEST))
     runs.write(out, results)
     todo = [(name, seed) for name, seed in results.missing() if name in names]
     for number, (name, seed) in enumerate(todo):

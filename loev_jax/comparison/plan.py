@@ -40,7 +40,7 @@ class Plan:
 
     Attributes:
         data: path of the data set.
-        clips: what tells its test clips from others, as `records.Split.fingerprint` does.
+        clips: what tells its clips from others, see `splits.digest`.
         quick: whether less is heard of each clip, see `runs.run`.
         seeds: how many, from 0 on; all recipes with the first one come first.
         reference_steps: of `REFERENCE`, whether it is among the recipes or not.

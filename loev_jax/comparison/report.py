@@ -129,7 +129,7 @@ def _intervals(results: Results) -> str:
     lines = []
     for name in results.plan.steps:
         runs = [
-            results.runs[key(name, seed)].get(INTERVALS, {})
+            results.runs[key(name, seed)].get(INTERVALS[CHECKPOINT], {})
             for seed in range(results.plan.seeds)
             if key(name, seed) in results.runs
         ]

@@ -31,7 +31,7 @@ DEARER = (Humming.name, ByScore.name, ByWords.name)
 QUICK_SEGMENTS = 2
 """Of a clip, in a quick comparison: embedding takes a third of the time."""
 
-_SECTIONS = (CHECKPOINT, INTERVALS, RANDOM_INIT, HEADS)
+_SECTIONS = (CHECKPOINT, INTERVALS[CHECKPOINT], RANDOM_INIT, HEADS)
 
 
 @dataclasses.dataclass

@@ -7,8 +7,6 @@ A data set is a directory in TFDS's format with ArrayRecord shards: every record
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -197,15 +195,6 @@ class Split:
                 for key, column in columns.items()
             }
         return self._labels[name]
-
-    def fingerprint(self) -> str:
-        """What tells the clips from others, wherever they lie: of every id, piece and label.
-
-        Returns:
-          16 hexadecimal digits.
-        """
-        columns = {name: self.labels(name).tolist() for name in (ID, PIECE, *self.label_names)}
-        return hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
 
     def _read(self, position: int) -> list[tuple[str, Any]]:
         try:
