@@ -47,15 +47,16 @@ def main() -> None:
     # JAX takes seconds to import; flags are checked before that.
     from loev_jax import program_cache
     from loev_jax.evaluate import job
+    from loev_jax.evaluate.settings import SEGMENTS, Settings
 
     memory.keep()
     program_cache.use()
 
-    segments = job.SEGMENTS if _SEGMENTS.value is None else _SEGMENTS.value
+    segments = SEGMENTS if _SEGMENTS.value is None else _SEGMENTS.value
     well = job.run(
         Path(_WORKDIR.value).expanduser(),
         _TASKS.value,
-        job.Settings(
+        Settings(
             clips=_CLIPS.value,
             segments=segments,
             mix=_MIX.value,

@@ -16,58 +16,17 @@ import numpy as np
 from loev_jax import checkpoint, config
 from loev_jax import model as models
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, crossmodal, humming, labels, report, results, splits, sweep
+from loev_jax.evaluate import labels, report, results, splits
 from loev_jax.evaluate import tasks as known_tasks
-from loev_jax.evaluate.crossmodal import ByScore
+from loev_jax.evaluate.embedding import Embedding
 from loev_jax.evaluate.figures import Figure
-from loev_jax.evaluate.humming import HUMS, Humming
-from loev_jax.evaluate.spaces import (
-    ALL,
-    HEADS,
-    Embedder,
-    Facts,
-    Mix,
-    Vectored,
-    Vectors,
-    with_unions,
-)
+from loev_jax.evaluate.settings import Settings
+from loev_jax.evaluate.spaces import Facts, Vectored
 from loev_jax.model import ENCODER
 
 DIRECTORY = "eval"
 DONE = "DONE"
-SEGMENTS = 6
 _POLL_SECONDS = 2.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What a result depends on besides the checkpoint.
-
-    Attributes:
-        clips: at most so many of each split; None for all.
-        segments: most segments of a clip.
-        mix: further spaces, weighted sums of the others, as `Mix.parse` reads them.
-        baselines: whether random init and shuffled labels are evaluated too.
-        split: that figures are of, one of `splits.SCORED`.
-        kinds: of labels, as `labels.kinds` reads them.
-    """
-
-    clips: int | None = None
-    segments: int = SEGMENTS
-    mix: Sequence[str] = ()
-    baselines: bool = True
-    split: str = splits.TEST
-    kinds: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "mix", [str(Mix.parse(text)) for text in self.mix])
-        read = labels.kinds(self.kinds)
-        object.__setattr__(self, "kinds", [f"{name}:{read[name]}" for name in sorted(read)])
-        for name, flag in (("clips", self.clips), ("segments", self.segments)):
-            if flag is not None and flag < 1:
-                raise UserError(f"--{name}={flag}: give a number of at least 1")
-        if self.split not in splits.SCORED:
-            raise UserError(f"--split={self.split}: choose from {', '.join(splits.SCORED)}")
 
 
 def say(line: str) -> None:
@@ -110,21 +69,9 @@ class Job:
         self.tasks = known_tasks.choose(
             tasks, self._splits[splits.TRAIN].label_names, labels.kinds(settings.kinds)
         )
-        self._mixes = [Mix.parse(text) for text in settings.mix]
-        known = (*recipe.model.spaces, *([HEADS] if recipe.model.heads else []), ALL)
-        for mix in self._mixes:
-            for name, _ in mix.weights:
-                if name not in known:
-                    raise UserError(
-                        f"--mix={mix}: no space is called {name!r}; there are {', '.join(known)}"
-                    )
-        self._random = models.create(recipe.model, recipe.seed)
-        self._embedder = Embedder(recipe.views, self._random, settings.segments)
-        self._baseline: dict[str, Vectored] | None = None
-        self._baseline_key = ""
-        self._baseline_scores: dict[str, dict[str, Mapping[str, Figure]]] = {}
+        self._embedding = Embedding(recipe, self._splits, settings, self.tasks, self.directory)
+        self._baseline_scores: dict[tuple[str, str], dict[str, Mapping[str, Figure]]] = {}
         self._given_up: set[int] = set()
-        self._known_rolls: dict[int, np.ndarray | None] = {}
 
     def path(self, step: int) -> Path:
         """Where the result of a checkpoint is written."""
@@ -143,7 +90,7 @@ class Job:
 
     @functools.cached_property
     def _digest(self) -> str:
-        """Of the clips. They are read for it, a fifth of what it takes to embed them at most."""
+        """Of the clips, which are read for it: a tenth of the time that it takes to embed them."""
         return splits.digest(self._splits, self.settings.clips)
 
     def missing(self, step: int) -> tuple[str, ...]:
@@ -215,7 +162,8 @@ class Job:
             self._recipe.model.heads,
         )
         result[results.DIGEST] = self._digest
-        facts, here, random = self._embed(model)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        facts, here, random = self._embedding.of(model)
         self._note_counts(result, facts)
         result["seconds"]["embedding"] = round(time.monotonic() - start, 1)
         for name in tasks:
@@ -240,78 +188,6 @@ class Job:
             self.failed = True
             return None
 
-    def _embed(
-        self, model: models.Model
-    ) -> tuple[dict[str, Facts], dict[str, Vectored], dict[str, Vectored]]:
-        """Facts, where the checkpoint puts the clips, and where the random-init model does.
-
-        The last is empty without baselines.
-        """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        recipe = self._recipe
-        heads = recipe.model.projected
-        if not self.settings.baselines:
-            facts, spaces = self._embed_with([model])
-            return facts, _complete(spaces[0], heads, self._mixes), {}
-        settings = (
-            f"{recipe.model}\n{recipe.views}\n{recipe.seed}\n"
-            f"{self.settings.clips} clips, {self.settings.segments} segments\n"
-            f"{sweep.VIEWS} views of {sweep.CLIPS}"
-        )
-        if self._baseline is None and (kept := baseline.load(self.directory)):
-            self._baseline_key, self._baseline = kept
-        usable = self._baseline_key.startswith(settings + "\n")
-        facts, spaces = self._embed_with([model] if usable else [model, self._random])
-        key = baseline.key_of(settings, facts)
-        if key != self._baseline_key:
-            random = spaces[1] if not usable else self._embed_with([self._random])[1][0]
-            baseline.save(self.directory, key, random)
-            self._baseline_key, self._baseline = key, random
-            self._baseline_scores.clear()
-        assert self._baseline is not None
-        return (
-            facts,
-            _complete(spaces[0], heads, self._mixes),
-            _complete(self._baseline, heads, self._mixes),
-        )
-
-    def _embed_with(
-        self, these: list[models.Model]
-    ) -> tuple[dict[str, Facts], list[dict[str, Vectored]]]:
-        facts: dict[str, Facts] = {}
-        spaces: list[dict[str, Vectored]] = [{} for _ in these]
-        for number, (name, split) in enumerate(self._splits.items()):
-            facts[name], found = self._embedder.embed(
-                these, split, number=number, seed=self._recipe.seed, most=self.settings.clips
-            )
-            swept: list[Vectors] = [{} for _ in these]
-            if name == splits.TEST:
-                known, swept = self._embedder.sweep(
-                    these, split, number=number, seed=self._recipe.seed, most=self.settings.clips
-                )
-                facts[name] = dataclasses.replace(facts[name], swept=known)
-            for one, vectors, views in zip(spaces, found, swept, strict=True):
-                one[name] = dataclasses.replace(vectors, swept=views)
-            if ByScore.name in self.tasks:
-                facts[name] = dataclasses.replace(facts[name], rolls=self._rolls(facts[name]))
-        # Of what is in the gallery: with `--clips`, or clips that are too short, not all pieces.
-        asked = Humming.name in self.tasks
-        hums = humming.of(facts[splits.TEST].pieces, self._recipe.seed) if asked else None
-        if hums is not None:
-            facts[HUMS], found = self._embedder.embed(
-                these, hums, number=len(self._splits), seed=self._recipe.seed
-            )
-            for one, vectors in zip(spaces, found, strict=True):
-                one[HUMS] = vectors
-        return facts, spaces
-
-    def _rolls(self, facts: Facts) -> np.ndarray | None:
-        """Of the clips' scores, which are read once for all checkpoints."""
-        key = facts.digest
-        if key not in self._known_rolls:
-            self._known_rolls[key] = crossmodal.rolls(facts)
-        return self._known_rolls[key]
-
     def _score(
         self,
         result: dict[str, Any],
@@ -331,12 +207,13 @@ class Job:
             results.CHECKPOINT: {space: evaluator.score(facts, here, space) for space in spaces}
         }
         if self.settings.baselines:
-            if name not in self._baseline_scores:
-                self._baseline_scores[name] = {
+            untrained = (name, self._embedding.baseline_key)
+            if untrained not in self._baseline_scores:
+                self._baseline_scores[untrained] = {
                     space: evaluator.score(facts, random, space) for space in spaces
                 }
             shuffle = np.random.default_rng(self._recipe.seed)
-            found[results.RANDOM_INIT] = self._baseline_scores[name]
+            found[results.RANDOM_INIT] = self._baseline_scores[untrained]
             found[results.SHUFFLED] = {ENCODER: evaluator.score(facts, here, ENCODER, shuffle)}
         for section, by_space in found.items():
             for space, metrics in by_space.items():
@@ -372,21 +249,6 @@ class Job:
                     f"{split}: skipped {skipped} clips shorter than a view, such as "
                     f"{one.skipped[0]}"
                 )
-
-
-def _complete(
-    spaces: Mapping[str, Vectored], heads: Sequence[str], mixes: Sequence[Mix]
-) -> dict[str, Vectored]:
-    """Adds the spaces made of several to every split, standardised by the train split."""
-    train = spaces["train"].tracks
-
-    def unions(vectors: Vectors) -> Vectors:
-        return with_unions(train, vectors, heads, mixes)
-
-    return {
-        split: Vectored(*map(unions, (one.tracks, one.clean, one.moved, one.swept)))
-        for split, one in spaces.items()
-    }
 
 
 def run(

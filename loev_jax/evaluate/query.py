@@ -18,8 +18,9 @@ from loev_jax.evaluate.clips import Source
 from loev_jax.evaluate.crossmodal import Wording, rolls, scored, told
 from loev_jax.evaluate.evaluator import SPLITS
 from loev_jax.evaluate.features import Parts
-from loev_jax.evaluate.job import SEGMENTS, say
+from loev_jax.evaluate.job import say
 from loev_jax.evaluate.retrieval import cosines
+from loev_jax.evaluate.settings import SEGMENTS
 from loev_jax.evaluate.spaces import Embedder, Facts, Mix, Vectors, with_unions
 from loev_jax.evaluate.towers import match
 from loev_jax.table import markdown

@@ -13,12 +13,25 @@ import tiny_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, humming, job, probes, report, results, spaces, tasks
+from loev_jax.evaluate import (
+    baseline,
+    embedding,
+    humming,
+    job,
+    probes,
+    report,
+    results,
+    spaces,
+    tasks,
+)
+from loev_jax.evaluate.settings import Settings
 
 
 @pytest.fixture(autouse=True)
 def _batches_of_a_tiny_data_set_are_small(monkeypatch):
-    monkeypatch.setattr(job, "Embedder", functools.partial(spaces.Embedder, views_per_device=7))
+    monkeypatch.setattr(
+        embedding, "Embedder", functools.partial(spaces.Embedder, views_per_device=7)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +74,7 @@ UNLABELLED = {
 
 
 def test_every_checkpoint_gets_a_result_once(workdir, capsys):
-    assert job.run(workdir, None, job.Settings(), None, watch=False)
+    assert job.run(workdir, None, Settings(), None, watch=False)
     first, second = read(workdir, 1), read(workdir, 2)
     assert first["tasks"] == [
         *("tempo", "key", "metre", "instrument", "collection", "retrieval", "equivariance"),
@@ -97,7 +110,7 @@ def test_every_checkpoint_gets_a_result_once(workdir, capsys):
     assert re.search(r"in the others \S+; of random init \S+ and \S+\n", table)
 
     before = {p.name: p.stat().st_mtime_ns for p in (workdir / "eval").iterdir()}
-    assert job.run(workdir, None, job.Settings(), None, watch=False)
+    assert job.run(workdir, None, Settings(), None, watch=False)
     assert {p.name: p.stat().st_mtime_ns for p in (workdir / "eval").iterdir()} == before
     assert capsys.readouterr().out == table
 
@@ -112,8 +125,8 @@ def test_random_init_is_embedded_once_and_again_where_the_data_changed(workdir, 
 
     monkeypatch.setattr(spaces.Embedder, "embed", counted)
     several = ("equivariance", "retrieval", "tempo")
-    job.run(workdir, several, job.Settings(), "1", watch=False)
-    job.run(workdir, several, job.Settings(), "2", watch=False)
+    job.run(workdir, several, Settings(), "1", watch=False)
+    job.run(workdir, several, Settings(), "2", watch=False)
     assert embedded == [2, 2, 2, 1, 1, 1]
     reference = read(workdir, 2)["random_init"]
 
@@ -123,7 +136,7 @@ def test_random_init_is_embedded_once_and_again_where_the_data_changed(workdir, 
     heard_on(workdir, other)
     (workdir / "eval" / "2.json").unlink()
     embedded.clear()
-    job.run(workdir, ("equivariance",), job.Settings(), "2", watch=False)
+    job.run(workdir, ("equivariance",), Settings(), "2", watch=False)
     assert embedded == [1, 1, 1, 1, 1, 1]  # the digest tells, once the audio was read
     changed, _ = baseline.load(workdir / "eval")
     assert changed != key
@@ -138,7 +151,7 @@ def test_a_task_that_fails_is_reported_and_stops_no_other(workdir, monkeypatch, 
 
     tempo, key, *_ = probes.PROBES
     monkeypatch.setattr(tasks, "PROBES", (tempo, Broken(key.name, key.column, key.kind)))
-    assert not job.run(workdir, ("tempo", "key", "retrieval"), job.Settings(), "1", watch=False)
+    assert not job.run(workdir, ("tempo", "key", "retrieval"), Settings(), "1", watch=False)
     broken = read(workdir, 1)
     assert broken["failed"] == {"key": "ZeroDivisionError: by design"}
     assert broken["tasks"] == ["tempo", "retrieval"]
@@ -148,7 +161,7 @@ def test_a_task_that_fails_is_reported_and_stops_no_other(workdir, monkeypatch, 
 
     monkeypatch.undo()
     more = ("tempo", "key", "retrieval", "equivariance")
-    assert job.run(workdir, more, job.Settings(), "1", watch=False)
+    assert job.run(workdir, more, Settings(), "1", watch=False)
     mended = read(workdir, 1)
     assert mended["failed"] == {}
     # Only what is missing is evaluated, and added to what was there.
@@ -166,7 +179,7 @@ def test_a_diverged_model_fails_without_figures(workdir, monkeypatch):
         return model
 
     monkeypatch.setattr(job.checkpoint, "restore_model", diverged)
-    assert not job.run(workdir, ("tempo",), job.Settings(), "1", watch=False)
+    assert not job.run(workdir, ("tempo",), Settings(), "1", watch=False)
     assert "not finite: training has diverged" in read(workdir, 1)["failed"]["tempo"]
     assert read(workdir, 1)["tasks"] == []
 
@@ -174,7 +187,7 @@ def test_a_diverged_model_fails_without_figures(workdir, monkeypatch):
 def test_data_without_labels_still_tells_equivariance(workdir, capsys):
     other = tiny_music.write(workdir.parent / "bare", labels={})
     heard_on(workdir, other)
-    assert job.run(workdir, None, job.Settings(clips=10, segments=1), "last", watch=False)
+    assert job.run(workdir, None, Settings(clips=10, segments=1), "last", watch=False)
     result = read(workdir, 2)
     assert set(result["spaces"]["tempo"]) == UNLABELLED
     assert result["left_out"]["tempo"] == ["the data set has no label 'tempo'"]
@@ -198,7 +211,7 @@ def test_checkpoints_that_are_damaged_or_deleted_stop_nothing(workdir, monkeypat
         return restore(directory, step, recipe)
 
     monkeypatch.setattr(job.checkpoint, "restore_model", late)
-    assert not job.run(workdir, ("equivariance",), job.Settings(), None, watch=False)
+    assert not job.run(workdir, ("equivariance",), Settings(), None, watch=False)
     told = capsys.readouterr().err
     assert "step 1: failed" in told
     assert "step 2: passed over" in told
@@ -210,7 +223,7 @@ def test_watching_waits_for_training_to_begin_and_to_end(trained, tmp_path, monk
     workdir, outcome = tmp_path / "run", []
 
     def watch():
-        outcome.append(job.run(workdir, ("equivariance",), job.Settings(), None, watch=True))
+        outcome.append(job.run(workdir, ("equivariance",), Settings(), None, watch=True))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -236,9 +249,9 @@ def _until(condition, seconds=300):
 
 
 def test_another_data_set_has_results_of_its_own(workdir, tmp_path, capsys):
-    own = job.Job(workdir, None, job.Settings())
+    own = job.Job(workdir, None, Settings())
     other = tiny_music.write(tmp_path / "recordings", labels={})
-    assert job.run(workdir, ("equivariance",), job.Settings(), "1", watch=False, data=other)
+    assert job.run(workdir, ("equivariance",), Settings(), "1", watch=False, data=other)
     assert f"{workdir} on {other}, step 1" in capsys.readouterr().out
     result = json.loads((workdir / "eval_recordings" / "1.json").read_text())
     assert result["data"] == str(other)
@@ -251,7 +264,7 @@ def test_results_of_another_data_set_are_refused(workdir, tmp_path):
 
     def evaluate(data=None):
         asked = ("equivariance",)
-        return job.run(workdir, asked, job.Settings(baselines=False), "1", watch=False, data=data)
+        return job.run(workdir, asked, Settings(baselines=False), "1", watch=False, data=data)
 
     first = tiny_music.write(tmp_path / "a" / "recordings")
     assert evaluate(first)
@@ -306,7 +319,7 @@ def test_hums_scores_and_words_are_evaluated(workdir, scored, monkeypatch):
     monkeypatch.setattr(humming, "first_ranks", spied)
     heard_on(workdir, scored)
     asked = ("humming", "score", "text")
-    assert job.run(workdir, asked, job.Settings(clips=5, segments=2), "1", watch=False)
+    assert job.run(workdir, asked, Settings(clips=5, segments=2), "1", watch=False)
     result = read(workdir, 1)
     assert result["tasks"] == list(asked)
     assert result["left_out"] == {}
@@ -338,7 +351,7 @@ def points(directory):
 
 
 def test_what_is_shown_of_a_result_is_made_once_and_again_where_it_failed(workdir, monkeypatch):
-    settings = job.Settings(clips=8, baselines=False)
+    settings = Settings(clips=8, baselines=False)
 
     def evaluate(*asked):
         return job.run(workdir, asked, settings, "1", watch=False)
@@ -386,7 +399,7 @@ def test_figures_to_choose_by_are_of_the_other_half_of_validation(workdir, tmp_p
     """The test split may be missing, and the results of both never meet."""
     data = tiny_music.write(tmp_path / "data", {"train": 24, "validation": 22})
     heard_on(workdir, data)
-    settings = job.Settings(split="validation", baselines=False)
+    settings = Settings(split="validation", baselines=False)
     assert job.run(workdir, ("tempo", "retrieval", "invariance"), settings, "1", watch=False)
     assert "step 1 (24 train, 12 validation, 10 other validation clips)" in capsys.readouterr().out
     assert [path.name for path in (workdir / "eval").iterdir()] == ["validation"]
@@ -404,13 +417,13 @@ def test_figures_to_choose_by_are_of_the_other_half_of_validation(workdir, tmp_p
     assert len(one._splits["train"]) == 24
     assert one.todo() == [1, 2]  # other tasks are missing
     with pytest.raises(UserError, match="no split 'test'"):
-        job.Job(workdir, None, job.Settings())
+        job.Job(workdir, None, Settings())
     shutil.copytree(workdir / "eval" / "validation", workdir / "eval", dirs_exist_ok=True)
     heard_on(workdir, tiny_music.write(tmp_path / "whole"))
     with pytest.raises(UserError, match=r"made with --split=validation, not test: remove it"):
-        job.run(workdir, ("tempo",), job.Settings(baselines=False), "1", watch=False)
+        job.run(workdir, ("tempo",), Settings(baselines=False), "1", watch=False)
     with pytest.raises(UserError, match="--split=train: choose from test, validation"):
-        job.Settings(split="train")
+        Settings(split="train")
     single = tiny_music.write(tmp_path / "single", {"train": 24, "validation": 2})
     heard_on(workdir, single)
     with pytest.raises(UserError, match="has one piece, and is to be divided by piece: add music"):
@@ -430,45 +443,45 @@ def test_the_table_is_of_the_last_checkpoint_asked_for(workdir, monkeypatch, cap
 
     monkeypatch.setattr(job.Job, "evaluate", blank)
     for step in ("2", None):
-        assert job.run(workdir, ("tempo",), job.Settings(), step, watch=False)
+        assert job.run(workdir, ("tempo",), Settings(), step, watch=False)
     assert evaluated == [2, 1]
     assert "step 1 " not in capsys.readouterr().out
 
 
 def test_a_weighted_sum_of_spaces_is_a_space(workdir, capsys):
-    settings = job.Settings(clips=8, mix=("tempo=2 + pitch",))
+    settings = Settings(clips=8, mix=("tempo=2 + pitch",))
     assert job.run(workdir, ("retrieval",), settings, "1", watch=False)
     result = read(workdir, 1)
     assert list(result["spaces"])[-1] == "tempo=2+pitch=1"
     assert "tempo=2+pitch=1" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"1\.json was made with --mix=.*tempo=2\+pitch=1"):
-        job.run(workdir, ("retrieval",), job.Settings(clips=8), "1", watch=False)
+        job.run(workdir, ("retrieval",), Settings(clips=8), "1", watch=False)
     with pytest.raises(UserError, match=r"--mix=chords=1: no space is called 'chords'; there are"):
-        job.Job(workdir, None, job.Settings(mix=("chords",)))
+        job.Job(workdir, None, Settings(mix=("chords",)))
     for text in ("", "tempo=-1", "tempo=x", "tempo=inf", "=2"):
         with pytest.raises(UserError, match="write spaces and weights so: pitch=2"):
-            job.Settings(mix=(text,))
+            Settings(mix=(text,))
 
 
 def test_results_of_other_settings_stop_the_job(workdir):
-    job.run(workdir, ("equivariance",), job.Settings(clips=8), "1", watch=False)
+    job.run(workdir, ("equivariance",), Settings(clips=8), "1", watch=False)
     before = (workdir / "eval" / "1.json").read_bytes()
     with pytest.raises(UserError, match=r"1\.json was made with --clips=8, not all"):
-        job.run(workdir, ("equivariance",), job.Settings(), "1", watch=False)
+        job.run(workdir, ("equivariance",), Settings(), "1", watch=False)
     assert (workdir / "eval" / "1.json").read_bytes() == before
 
 
 def test_without_baselines_the_figures_are_the_same(workdir, capsys):
-    settings = job.Settings(clips=16, baselines=False)
+    settings = Settings(clips=16, baselines=False)
     assert job.run(workdir, ["tempo", "equivariance"], settings, "1", False)
     alone = read(workdir, 1)
     assert alone["random_init"] == alone["shuffled_labels"] == {}
     assert (workdir / "eval/1.png").exists()
     assert "random init" not in capsys.readouterr().out
     with pytest.raises(UserError, match=r"made with --baselines=false, not true: remove it, or"):
-        job.run(workdir, ["tempo"], job.Settings(clips=16), "1", False)
+        job.run(workdir, ["tempo"], Settings(clips=16), "1", False)
     (workdir / "eval/1.json").unlink()
-    assert job.run(workdir, ["tempo", "equivariance"], job.Settings(clips=16), "1", False)
+    assert job.run(workdir, ["tempo", "equivariance"], Settings(clips=16), "1", False)
     beside = read(workdir, 1)
     assert beside["random_init"].keys() == beside["spaces"].keys()
     assert alone["spaces"] == beside["spaces"]
@@ -488,7 +501,7 @@ def test_labels_of_ones_own_are_tasks(workdir, tmp_path, capsys):
               "time_stretch": np.float32, "mood_mlp": str}  # fmt: skip
     data = tiny_music.write(tmp_path / "data", labels=labels)
     heard_on(workdir, data)
-    settings = job.Settings(baselines=False)
+    settings = Settings(baselines=False)
     assert job.run(workdir, None, settings, "1", watch=False)
     found = read(workdir, 1)
     assert found["tasks"][5:] == [
