@@ -38,8 +38,12 @@ def make_mesh(devices: list[jax.Device] | None = None, shards: int = 1) -> Mesh:
         UserError: the devices cannot be divided so, or are of several TPU slices.
     """
     devices = jax.devices() if devices is None else devices
-    if (slices := len({getattr(device, "slice_index", 0) for device in devices})) > 1:
-        raise UserError(f"the devices are of {slices} TPU slices; a run has one: start it on one")
+    # What GPUs call their slice is the machine that they are in: a run may have many.
+    slices = {getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"}
+    if len(slices) > 1:
+        raise UserError(
+            f"the devices are of {len(slices)} TPU slices; a run has one: start it on one"
+        )
     if len(devices) % shards:
         raise UserError(
             f"config.training.fsdp: {shards} does not divide the {len(devices)} devices; "

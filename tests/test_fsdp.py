@@ -85,6 +85,14 @@ def test_a_torus_is_divided_into_neighbours_whatever_their_number(sides):
             assert np.prod(np.ptp(coords, axis=0) + 1) == shards  # they fill a box
 
 
+def test_gpus_of_several_machines_are_one_mesh():
+    gpus = [
+        dataclasses.replace(chip, slice_index=chip.id % 2, platform="gpu")
+        for chip in torus(2, 2, 1)
+    ]
+    assert fsdp.make_mesh(gpus, 2).shape == {"data": 2, "fsdp": 2}
+
+
 def test_several_slices_are_told():
     with pytest.raises(UserError, match="of 2 TPU slices; a run has one"):
         fsdp.make_mesh(
