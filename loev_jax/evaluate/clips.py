@@ -8,7 +8,6 @@ than a segment is skipped and counted.
 from __future__ import annotations
 
 import dataclasses
-import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -27,9 +26,11 @@ DIFFERENCES = ("time_stretch", "pitch_shift")
 """The parameters in which the views of a pair differ."""
 
 DEFAULT_RANGES = Augmentations(
-    time_stretch=TimeStretch(math.log2(0.8), math.log2(1.25)), pitch_shift=PitchShift(-4.0, 4.0)
+    time_stretch=TimeStretch(-0.32, 0.32),
+    pitch_shift=PitchShift(-4.0, 4.0, step=1.0),
 )
-"""Drawn from where a recipe does not stretch or shift, so that every recipe can be compared."""
+"""Drawn from where a recipe does not stretch or shift, so that every recipe can be compared: as the
+`small` recipes do, by whole semitones, between which a moved clip has no key."""
 
 
 class Source(Protocol):

@@ -1,6 +1,7 @@
 """The plan of a comparison: equal time, and what is run in which order."""
 
 import os
+import runpy
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -8,8 +9,10 @@ import made_up
 import pytest
 from hypothesis import given
 
+from loev_jax import config
 from loev_jax.comparison import plan
 from loev_jax.errors import UserError
+from loev_jax.evaluate import clips
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +40,14 @@ def test_every_recipe_with_the_first_seed_comes_first():
 def test_recipes_are_configs_and_the_reference_one_of_them():
     assert plan.REFERENCE in plan.RECIPES
     assert all(plan.config_path(ROOT, name).is_file() for name in plan.RECIPES)
+
+
+def test_every_recipe_is_asked_about_the_same_stretches_and_shifts():
+    drawn = set()
+    for name in plan.RECIPES:
+        made = runpy.run_path(str(plan.config_path(ROOT, name)))["get_config"](plan.VARIANT)
+        drawn.add(repr(clips.ranges(config.read(made).views.augmentations)))
+    assert len(drawn) == 1
 
 
 def test_steps_are_timed_apart_so_that_the_runs_have_the_accelerator(monkeypatch):
