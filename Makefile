@@ -27,7 +27,7 @@ RESOLVE := uv pip compile --universal --fork-strategy fewest --python-version 3.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-slow soak test-tpu lint format docs bench lock clean
+.PHONY: help setup train test test-slow test-peers soak test-tpu lint format docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ test: $(STAMP) ## run the test suite
 
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-peers: $(BENCHMARK_VENV)/.installed ## compare sf_nfnet_f0 with mule-torch, both computing
+	$(BENCHMARK_VENV)/bin/python -m pytest tests/encoders/test_mule.py
 
 soak: $(STAMP) ## kill and resume a tiny run, CYCLES=500 times
 	CYCLES=$(CYCLES) $(BIN)/python -m pytest -m soak --timeout=0 -s
