@@ -2,11 +2,13 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from loev_jax import config, presets
 from loev_jax.errors import UserError
+from loev_jax.evaluate import spaces
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -30,6 +32,75 @@ def test_every_config_is_a_recipe(path, variant):
     assert set(recipe.model.readouts) == set(read_out)
     names = {"": "sf_nfnet_f0", "small": "cnn"}
     assert recipe.model.encoder.name == names.get(variant, "resnet")
+
+
+TEMPO, PITCH = {"tempo": ("time_stretch",)}, {"pitch": ("pitch_shift",)}
+KEPT = {
+    "equivariance_tempo_pitch": TEMPO | PITCH,
+    "loev_pitch": PITCH,
+    "loev_tempo": TEMPO,
+    "loev_tempo_pitch": TEMPO | PITCH,
+    "loevpp_tempo_pitch": TEMPO | PITCH,
+    "looc_tempo_pitch": TEMPO | PITCH,
+    "simclr": {},
+    "simclr_spared": {},
+}
+"""What each config's heads keep, beside the invariant one."""
+
+
+@pytest.mark.parametrize("variant", ["", "small"])
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_each_config_is_what_its_name_says(path, variant):
+    recipe, name = config.read(get_config(path, variant)), path.stem
+    loss = recipe.loss
+    assert recipe.model.heads == KEPT[name]
+    # Independent views, or with heads a query, a view for each of them, and one redrawn.
+    assert (recipe.views.construction == "leave_one_out") == bool(KEPT[name])
+    assert set(recipe.views.kept) == set(KEPT[name].values())
+    assert recipe.views.number == (len(KEPT[name]) + 2 if KEPT[name] else 4 if variant else 2)
+    spared = {"time_stretch", "pitch_shift"} if name == "simclr_spared" else set()
+    drawn = set(recipe.views.augmentations.augmentations)
+    assert drawn == {"time_stretch", "pitch_shift", "gain", "filter"} - spared
+    assert recipe.model.branched == name.startswith("loevpp")
+    assert loss.contrast == (0.0 if name.startswith("equivariance") else 1.0)
+    assert (loss.translation == 0.0) == name.startswith("looc")
+    assert loss.parameter == loss.embedding == 0.0
+    assert recipe.model.pairs == {}
+    assert not loss.weights
+    assert not loss.equivariance_weights
+    assert (loss.form, loss.reduction) == ("log_softmax", "rows_with_positives")
+    for head, readout in recipe.model.readouts.items():
+        assert tuple(one.name for one in readout) == KEPT[name][head]
+
+
+def test_looc_is_read_from_all_of_its_heads_side_by_side():
+    path = Path(__file__).parents[1] / "configs" / "looc_tempo_pitch.py"
+    heads = config.read(get_config(path)).model.projected
+    assert heads == ("invariant", "pitch", "tempo")
+    rows = {head: np.full((2, 3), at, np.float32) for at, head in enumerate(heads)}
+    np.testing.assert_array_equal(
+        spaces.with_unions(rows, rows, heads)[spaces.HEADS], np.repeat([[0, 1, 2]] * 2, 3, axis=1)
+    )
+
+
+def test_the_baselines_differ_from_loev_in_what_they_are_for_and_in_nothing_else():
+    """So that a comparison of them is one of the methods."""
+
+    def fields(name, variant):
+        return get_config(Path(__file__).parents[1] / "configs" / f"{name}.py", variant).to_dict()
+
+    for variant in ("", "small"):
+        loev, simclr = fields("loev_tempo_pitch", variant), fields("simclr", variant)
+        looc = fields("looc_tempo_pitch", variant)
+        assert looc == loev | {"loss": loev["loss"] | {"translation": 0.0}}
+        equivariance = fields("equivariance_tempo_pitch", variant)
+        assert equivariance == loev | {"loss": loev["loss"] | {"contrast": 0.0}}
+        assert fields("loevpp_tempo_pitch", variant) == loev | {"branched": True}
+        nothing = {"time_stretch": None, "pitch_shift": None}
+        spared = simclr | {"augment": simclr["augment"] | nothing}
+        assert fields("simclr_spared", variant) == spared
+        for section in ("data", "frontend", "augment", "encoder", "projection", "optimizer"):
+            assert simclr[section] == loev[section]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

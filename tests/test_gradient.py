@@ -33,7 +33,42 @@ def stochastic(monkeypatch):
     monkeypatch.setattr(cnn.CnnBranch, "frames", dropped)
 
 
-def recipe(micro_batches=1, clips=CLIPS, compute_dtype="float32"):
+def branched(settings):
+    """LOEV++ with every equivariance loss, whose readouts see the encoder."""
+    settings["branched"] = True
+    settings["loss"].update(parameter=0.5, embedding=0.7, readout_space="encoder")
+
+
+def anticipating(settings):
+    """An embedding loss that contrasts with the global batch, of a head over a set."""
+    settings["heads"] = {"pitch": ("pitch_shift", "polarity")}
+    settings["loss"].update(parameter=0.5, embedding=0.7, embedding_form="contrastive")
+
+
+def nfnet(settings):
+    """The encoder whose own stochastic depth is random."""
+    settings["encoder"] = {
+        "name": "sf_nfnet_f0",
+        "depths": (1, 1),
+        "slow_stem": (2, 2, 4, 8),
+        "fast_stem": (2, 2, 2, 4),
+        "slow_channels": (16, 16),
+        "fast_channels": (8, 8),
+        "fusion_channels": (4, 4),
+        "fused_channels": (8, 8),
+        "slow_group": 8,
+        "fast_group": 4,
+        "stochastic_depth": 0.9,
+        "compute_dtype": "float32",
+    }
+
+
+def branched_nfnet(settings):
+    branched(settings)
+    nfnet(settings)
+
+
+def recipe(micro_batches=1, clips=CLIPS, compute_dtype="float32", change=None):
     """A small run whose views are drawn, spoiled and mixed in pairs."""
     settings = presets.recipe("small", {"pitch": "pitch_shift"})
     settings.frontend.update(n_fft=256, window=180, hop=160, bands=24)
@@ -44,19 +79,28 @@ def recipe(micro_batches=1, clips=CLIPS, compute_dtype="float32"):
     settings.views.update(seconds=0.3, spread_seconds=0.1)
     settings.encoder.update(channels=(16, 16), kernels=(3, 3), strides=(2, 1), dilations=(1, 1))
     settings.encoder.update(rhythm_channels=0, compute_dtype=compute_dtype)
-    settings.projection.update(hidden=16, outputs=8)
+    settings.projection.update(hidden=(16,), outputs=8)
     settings.loss.update(learn_temperature=True, block_rows=40)
     settings.optimizer.update(warmup_steps=0, learning_rate=1e-3)
     settings.training.update(clips=clips, steps=4, micro_batches=micro_batches)
+    settings = settings.to_dict()
+    if change is not None:
+        change(settings)
     return config.read(settings)
 
 
 @functools.cache
-def initial():
-    return jax.device_get(step.init(recipe(), fsdp.make_mesh(jax.devices()[:1])))
+def initial(change=None):
+    """The first state, but that no residual path of an NFNet begins at zero."""
+    state = step.init(recipe(change=change), fsdp.make_mesh(jax.devices()[:1]))
+    begun = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: np.ones_like(leaf) if "skip_gain" in str(path[-1]) else leaf,
+        jax.device_get(state.params),
+    )
+    return jax.device_get(state)._replace(params=begun)
 
 
-def parts(compute_dtype):
+def parts(compute_dtype, change=None):
     """The loss of the recipe over views that compile fast, random by example like its own."""
 
     def make_views(batch):
@@ -65,9 +109,11 @@ def parts(compute_dtype):
         noise = jax.vmap(jax.vmap(lambda key: jax.random.normal(key, (20, 24))))(keys)
         mels = batch["audio"].reshape(-1, 1, 20, 24).astype(jnp.float32) / 1000
         shift = shift.astype(jnp.float32)
-        return mels * (1 + 0.2 * shift[:, :, None, None]) + 0.3 * noise, {"pitch_shift": shift}
+        applied = {"pitch_shift": shift, "polarity": (noise[:, :, 0, 0] > 0).astype(jnp.float32)}
+        return mels * (1 + 0.2 * shift[:, :, None, None]) + 0.3 * noise, applied
 
-    return step.parts(recipe(compute_dtype=compute_dtype))._replace(make_views=make_views)
+    made = recipe(compute_dtype=compute_dtype, change=change)
+    return step.parts(made)._replace(make_views=make_views)
 
 
 def clips():
@@ -75,7 +121,7 @@ def clips():
     return {"audio": audio, "example": np.arange(CLIPS, dtype=np.uint32) + 5}
 
 
-def run(compute, devices):
+def run(compute, devices, change=None):
     """Gradient and metrics of the global batch: what each device computes, summed over a mesh."""
 
     def local(params, batch):
@@ -88,17 +134,19 @@ def run(compute, devices):
         in_specs=(PartitionSpec(), PartitionSpec(fsdp.AXES)),
         out_specs=PartitionSpec(),
     )
-    return jax.device_get(jax.jit(sharded, compiler_options=QUICK)(initial().params, clips()))
+    compiled = jax.jit(sharded, compiler_options=QUICK)
+    return jax.device_get(compiled(initial(change).params, clips()))
 
 
 @functools.cache
-def whole(compute_dtype):
-    return run(functools.partial(gradient.of_batch, parts(compute_dtype)), 1)
+def whole(compute_dtype, change=None):
+    return run(functools.partial(gradient.of_batch, parts(compute_dtype, change)), 1, change)
 
 
-def cached(compute_dtype, devices, number):
-    compute = functools.partial(gradient.in_micro_batches, parts(compute_dtype), number=number)
-    return run(compute, devices)
+def cached(compute_dtype, devices, number, change=None):
+    made = parts(compute_dtype, change)
+    compute = functools.partial(gradient.in_micro_batches, made, number=number)
+    return run(compute, devices, change)
 
 
 def assert_close(ours, truth, tolerance):
@@ -119,6 +167,30 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(devices, number):
     assert set(metrics) == set(wanted)
     assert_close(metrics, wanted, 1e-5)
     assert np.abs(truth["contrast"]["pitch"]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "devices", "number"),
+    [
+        (branched, 1, 4),
+        (anticipating, 8, 2),
+        (nfnet, 1, 4),
+        pytest.param(branched_nfnet, 1, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_so_they_have_with_every_loss_and_encoder(change, devices, number):
+    """What is predicted of pairs is pulled back too, through branches and an NFNet's own draws."""
+    ours, metrics = cached("float32", devices, number, change)
+    truth, wanted = whole("float32", change)
+    names = {name.split("/")[0] for name in wanted}
+    pairs = set() if change is nfnet else {"parameter", "embedding"}
+    assert names == {"loss", "contrastive", "translation", "spread"} | pairs
+    assert {name for name in ("readers", "movers") if name in truth} == (
+        {"readers", "movers"} if pairs else set()
+    )
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(truth))
+    assert_close(ours, truth, 2e-5)
+    assert_close(metrics, wanted, 1e-5)
 
 
 def test_a_bf16_network_is_summed_in_f32():
