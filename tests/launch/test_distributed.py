@@ -235,24 +235,24 @@ def test_a_full_disk_of_one_stops_none(corpus, tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     )
-    arguments = longer(workdir, corpus)
+    arguments = short(workdir, corpus)
     processes = [
         one(number, 2, port, ["-c", limited, *arguments] if number == 0 else arguments)
         for number in range(2)
     ]
     statuses, outputs = ended(processes)
     assert statuses == [1, 1], outputs
-    assert "checkpoints/4: not saved (File too large); training goes on" in outputs[0]
-    assert "checkpoints/4: not saved (OSError: process 0 could not write its part)" in outputs[1]
-    assert f"checkpoints/{MORE}: not saved (File too large); free some space" in outputs[0]
+    assert "checkpoints/2: not saved (File too large); training goes on" in outputs[0]
+    assert "checkpoints/2: not saved (OSError: process 0 could not write its part)" in outputs[1]
+    assert f"checkpoints/{FEW}: not saved (File too large); free some space" in outputs[0]
     assert (
-        f"checkpoints/{MORE}: not saved (OSError: process 0 could not write the metrics); see the "
+        f"checkpoints/{FEW}: not saved (OSError: process 0 could not write the metrics); see the "
         "output of all processes" in outputs[1]
     )
     assert not any("Traceback" in output for output in outputs)
     statuses, outputs = ended(start(2, arguments))
     assert statuses == [0, 0], outputs
-    assert [line["step"] for line in metrics(workdir)] == list(range(1, MORE + 1))
+    assert [line["step"] for line in metrics(workdir)] == list(range(1, FEW + 1))
 
 
 MEETING = """
