@@ -1,7 +1,9 @@
 """A look at some clips of a batch, now and then: their views, and where each space puts them.
 
 It is a program of its own on the device, beside the train step, whose losses it does not change.
-Like the step it is a function of (seed, step, example): a run that is resumed shows the same.
+Like the step it is a function of (seed, step, example): a run that is resumed shows the same. The
+compiler divides the clips that are looked at over all devices. So their audio crosses devices, and
+no other; `launch/compile.py` does not count it.
 """
 
 from __future__ import annotations

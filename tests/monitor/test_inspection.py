@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from loev_jax import config, fsdp, presets, step
+from loev_jax import compilation, config, fsdp, presets, step
 from loev_jax.augment import views
 from loev_jax.monitor import inspection
 
@@ -78,6 +78,15 @@ def test_it_is_the_same_on_many_devices():
     (one, _), (many, _) = look(recipe, 1), look(recipe, 8)
     assert many.views.sharding.is_fully_replicated
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4), one, many)
+
+
+def test_of_the_audio_no_more_crosses_devices_than_is_looked_at():
+    recipe, mesh = tiny(clips=96), fsdp.make_mesh(jax.devices())
+    batch = batch_of(recipe, mesh, 96)
+    params = step.init(recipe, mesh).params
+    program = inspection.make(recipe, mesh).lower(params, batch).compile().as_text()
+    audio = [one.bytes for one in compilation.collectives(program) if "s16" in one.dtypes]
+    assert 0 < sum(audio) <= inspection.CLIPS * recipe.views.window_samples * 2
 
 
 def test_it_looks_at_no_more_than_some_clips():
