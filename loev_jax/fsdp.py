@@ -1,10 +1,10 @@
 """Parameters in shards (fully sharded data parallelism): what lies where, and how it meets.
 
 A mesh has two axes. The batch is split over both; the parameters, the optimiser's state and the
-average are split over `FSDP` alone, and are the same along `DATA`. A step gathers each parameter
-where the model uses it, and what comes back of the gradient is scattered the same way, in f32
-(ZeRO, Rajbhandari et al. 2020, arXiv 1910.02054, stage 3). On a mesh whose second axis is one
-device long nothing is split and nothing is gathered.
+average are split over `FSDP` alone, and are the same along `DATA`. A step gathers each parameter,
+keeps it until its gradient is known, and scatters that the same way, in f32 (as ZeRO, Rajbhandari
+et al. 2020, arXiv 1910.02054, but what is saved is what lies between steps). On a mesh whose second
+axis is one device long nothing is split and nothing is gathered.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ def test_collectives_are_read_off_a_program():
 def settings_of(clips: int) -> dict:
     settings = presets.recipe("small", HEADS)
     settings.training.clips = clips
+    settings.encoder.compute_dtype = "bfloat16"  # as on a TPU; nothing may be reduced in it
     return settings.to_dict()
 
 
@@ -141,6 +142,23 @@ def on_four() -> Report:
     return report
 
 
+def check_no_audio_crosses(recipe: config.Recipe, report: Report, gradient: list) -> None:
+    """Beside the gradient, projections of all rows do, theirs, and numbers.
+
+    All else is less than a tenth of the audio of one chip.
+    """
+    small = report.clips / report.chips * recipe.views.window_samples * 2 / 10
+    outputs = len(recipe.model.projected) * recipe.model.projection.outputs
+    projections = report.rows * outputs * 4
+    for one in report.collectives:
+        if one not in gradient and one.bytes >= small:
+            assert one.dtypes == ("f32",)
+            assert projections <= one.bytes < projections + small
+    # Many small things are no better than a large one.
+    assert len(report.collectives) - len(gradient) + 1 <= 5 + len(recipe.model.projected)
+    assert not any("bf16" in one.dtypes for one in report.collectives)
+
+
 def check_what_crosses_chips(report: Report) -> None:
     """One reduction of the gradient in f32; the rest are few and smaller than audio by far."""
     recipe = config.read(settings_of(report.clips))
@@ -150,11 +168,7 @@ def check_what_crosses_chips(report: Report) -> None:
     assert reductions[0].dtypes == ("f32",)
     # Beside the gradient it carries the metrics, a number each.
     assert 0 <= reductions[0].bytes - report.parameters < 1000
-    assert not any("bf16" in one.dtypes for one in report.collectives)
-    assert len(report.collectives) <= 5 + len(recipe.model.projected)
-    waveforms = report.clips * recipe.views.window_samples * 2
-    others = [one for one in report.collectives if one is not reductions[0]]
-    assert all(one.bytes < waveforms / 10 for one in others)
+    check_no_audio_crosses(recipe, report, reductions)
 
 
 @pytest.mark.tpu
@@ -178,8 +192,9 @@ def test_more_chips_do_as_much_each(on_four, name):
     # Negatives come from the whole batch: per head, 24 rows of a chip meet those of all others, in
     # 128 numbers, once forward and twice backward, two operations each.
     contrast = 3 * 24 * 4 * (6 * chips - 24) * 128 * 3 * 2
-    assert contrast < 0.01 * on_four.flops
+    assert report.flops == pytest.approx(on_four.flops, rel=0.01)
     assert report.flops - contrast == pytest.approx(on_four.flops, rel=0.003)
+    assert report.donated >= report.state
     check_what_crosses_chips(report)
 
 
@@ -212,6 +227,8 @@ def test_shards_divide_the_state(on_four):
     # What is too small to be worth splitting is whole on every chip.
     assert 0.25 * on_four.state < report.state < 0.35 * on_four.state
     assert report.donated >= report.state
+    # A step holds whole parameters as before: what it saves is what lies between steps.
+    assert on_four.hbm - report.hbm == pytest.approx(on_four.state - report.state, rel=0.1)
     kinds = {(one.kind, one.dtypes) for one in report.collectives}
     assert {("all-gather", ("f32",)), ("reduce-scatter", ("f32",))} <= kinds
     assert not any("bf16" in dtypes for _, dtypes in kinds)
@@ -224,15 +241,37 @@ def test_the_paper_recipe_fits():
     found = importlib.util.spec_from_file_location("recipe", ROOT / "configs" / "loev_tempo.py")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    report = compilation.step_of(module.get_config().to_dict(), "v5e:4x4")
+    settings = module.get_config().to_dict()
+    report = compilation.step_of(settings, "v5e:4x4")
     assert isinstance(report, Report)
     assert report.rows == 1920
     assert report.hbm < 0.9 * report.hbm_limit
     assert report.donated >= report.state
-    reductions = [one for one in report.collectives if one.bytes > report.parameters / 20]
-    assert all((one.kind, one.dtypes) == ("all-reduce", ("f32",)) for one in reductions)
-    assert sum(one.bytes for one in reductions) == pytest.approx(report.parameters, rel=0.01)
-    assert len(report.collectives) - len(reductions) + 1 <= 5 + 2
+    # XLA makes several of the one reduction that the step asks for: as many arrays as it likes to
+    # hold together, each in turn.
+    gradient = [one for one in report.collectives if one.bytes > report.parameters / 20]
+    assert len(gradient) <= 4  # three (docs/design.md)
+    assert all((one.kind, one.dtypes) == ("all-reduce", ("f32",)) for one in gradient)
+    assert sum(one.bytes for one in gradient) == pytest.approx(report.parameters, rel=0.01)
+    check_no_audio_crosses(config.read(settings), report, gradient)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+def test_the_largest_batch_fits_by_the_compiler_and_more_does_not():
+    settings = settings_of(24)
+    settings["views"]["seconds"] = 1.0
+    settings["encoder"].update(channels=(64, 64), kernels=(3, 3), strides=(2, 1), dilations=(1, 1))
+    first = compilation.step_of(settings, "v5e:2x2")
+    assert isinstance(first, Report)
+    tried: list[int] = []
+    best = compilation.largest(settings, first, tried.append)
+    assert best is not None
+    assert best.clips > 100 * first.clips
+    assert 0.8 * best.hbm_limit < best.hbm <= best.hbm_limit
+    settings["training"]["clips"] = 4 * (best.clips // 4 * 12 // 10)
+    assert isinstance(compilation.step_of(settings, "v5e:2x2"), TooLarge)
 
 
 @pytest.mark.tpu
