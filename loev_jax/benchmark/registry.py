@@ -18,8 +18,9 @@ BENCHMARKS: Mapping[str, str] = {
     "encoders": "milliseconds a view of sf_nfnet_f0, beside mule-torch",
     "step": "where the time of a small training step goes",
     "loop": "what a run costs beside its steps: loop, checkpoints, start",
+    "embedding": "seconds of audio that an exported model embeds in a second",
     "probes": "linear and MLP probes over a whole grid, beside scikit-learn's grid search",
-    "scaling": "the step of a chip among 4 and among 256, by the TPU compiler's count",
+    "scaling": "an estimate of the step of a chip among 4 and 256, by the TPU compiler's count",
     "cycles": "augmentation's share of a training step on a TPU, by its compiler's count",
 }
 """What each measures. The name is that of its module in `loev_jax.benchmark`."""

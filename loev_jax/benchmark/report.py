@@ -16,7 +16,7 @@ from loev_jax.errors import UserError
 
 FILE = "benchmarks.json"
 _PACKAGES = ("jax", "jaxlib", "librosa", "pedalboard", "python-stretch", "audiomentations",
-             "torch-audiomentations", "torch")  # fmt: skip
+             "torch-audiomentations", "torch", "mule-torch")  # fmt: skip
 
 
 def environment() -> dict[str, Any]:

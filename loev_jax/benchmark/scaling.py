@@ -45,7 +45,8 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
             nothing.
 
     Returns:
-        `efficiency` of each recipe, the cycles among the fewest chips over those among the most;
+        `estimated_efficiency` of each recipe, the cycles among the fewest chips over those among
+        the most;
         and for each recipe and topology the million cycles of a chip, and the megabytes that it
         exchanges.
 
@@ -66,7 +67,7 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
     progress.close()
     few, many = names
     return {
-        "efficiency": {
+        "estimated_efficiency": {
             variant: counted[f"{variant}, {few}"]["million cycles"]
             / counted[f"{variant}, {many}"]["million cycles"]
             for variant in recipes

@@ -1,6 +1,10 @@
 """benchmarks.json, and tables."""
 
+import importlib.metadata
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +29,14 @@ def test_a_file_of_something_else_is_refused(tmp_path, text):
     with pytest.raises(UserError, match="remove it"):
         report.write(tmp_path, "speed", {})
     assert (tmp_path / "benchmarks.json").read_text() == text
+
+
+def test_versions_of_all_peers_are_told(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    peers = {re.match(r"[\w-]+", one)[0] for one in project["optional-dependencies"]["benchmark"]}
+    assert "mule-torch" in peers
+    assert peers <= set(report.environment()["packages"])
 
 
 def test_tables():

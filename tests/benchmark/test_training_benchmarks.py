@@ -1,9 +1,11 @@
 """What the benchmarks of training report; no figure is asserted."""
 
+import time
+
 import numpy as np
 import pytest
 
-from loev_jax.benchmark import encoders, loop, losses, peers, scaling, step
+from loev_jax.benchmark import embedding, encoders, loop, losses, peers, scaling, step
 
 
 def test_losses_are_timed_and_weighed_beside_what_is_installed(tmp_path):
@@ -41,10 +43,33 @@ def by_hand(projections, parameters, clips):
 @pytest.mark.slow
 def test_the_parts_of_a_step_are_timed(tmp_path):
     result = step.run(tmp_path, quick=True)
-    parts = {step.VIEWS, step.FORWARD, step.GRADIENT, step.OPTIMISER, step.STEP}
+    parts = {step.VIEWS, step.MODEL_FORWARD, step.MODEL, step.LOSSES_FORWARD, step.LOSSES,
+             step.OPTIMISER, step.STEP}  # fmt: skip
     assert set(result["milliseconds"]) == set(result["share"]) == parts
     assert result["share"][step.STEP] == 1
     assert result["steps_per_second"] == pytest.approx(1000 / result["milliseconds"][step.STEP])
+
+
+def test_embedding_is_timed_by_the_audio_it_embeds(tmp_path, monkeypatch):
+    embedded = []
+
+    class Model:
+        def embed(self, audio, *, sample_rate):
+            embedded.append(len(audio) / sample_rate)
+            time.sleep(0.05)
+
+    monkeypatch.setattr(embedding, "_exported", lambda place: Model())
+    result = embedding.run(tmp_path, quick=True)
+    assert embedded == 4 * [result["seconds"]]  # each rate once to compile, and once that counts
+    assert set(result["times_real_time"]) == {"16000", "44100"}
+    for times in result["times_real_time"].values():
+        assert 0.1 * result["seconds"] / 0.05 < times <= result["seconds"] / 0.05
+
+
+@pytest.mark.slow
+def test_an_exported_model_embeds(tmp_path):
+    result = embedding.run(tmp_path, quick=True)
+    assert min(result["times_real_time"].values()) > 0
 
 
 @pytest.mark.slow
@@ -89,5 +114,5 @@ def test_cycles_are_counted_for_more_and_more_chips(tmp_path):
     few, many = (
         result["chip"][f"small, {name}"]["million cycles"] for name in scaling.QUICK_TOPOLOGIES
     )
-    assert result["efficiency"] == {"small": pytest.approx(few / many)}
-    assert 0.1 < result["efficiency"]["small"] < 10
+    assert result["estimated_efficiency"] == {"small": pytest.approx(few / many)}
+    assert 0.1 < result["estimated_efficiency"]["small"] < 10

@@ -31,8 +31,8 @@ def test_an_unknown_name_is_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [
         "error: --only=none: no such benchmark; "
-        "there are fidelity, speed, shortcut, pictures, losses, encoders, step, loop, probes, "
-        "scaling, cycles"
+        "there are fidelity, speed, shortcut, pictures, losses, encoders, step, loop, "
+        "embedding, probes, scaling, cycles"
     ]
 
 
