@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import string
 import subprocess
 import sys
 import textwrap
+import tomllib
 
 import entry_point
 import jsonschema
@@ -18,7 +20,8 @@ from tiny_training import command
 
 BASH = shutil.which("bash")
 LAUNCH = entry_point.ROOT / "launch"
-SCRIPTS = [LAUNCH / "tpu/pod.sh", LAUNCH / "slurm/train.sbatch", LAUNCH / "slurm/eval.sbatch"]
+SCRIPTS = [LAUNCH / "tpu/pod.sh", LAUNCH / "slurm/train.sbatch", LAUNCH / "slurm/eval.sbatch",
+           LAUNCH / "gke/xpk.sh"]  # fmt: skip
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -476,6 +479,37 @@ def test_the_jobset_fits_its_schema_and_its_pods_theirs():
         kubernetes_validate.validate(job | {"spec": spec | {"paralellism": 4}}, "1.33", strict=True)
 
 
+HOST = """
+from jax._src.clusters import cloud_tpu_cluster
+cloud_tpu_cluster.running_in_cloud_tpu_vm = True  # as where libtpu finds chips
+import jax
+from loev_jax import cluster
+cluster.join(cluster.Cluster(detect=True))
+print(jax.process_index(), "of", jax.process_count(), flush=True)
+"""
+
+
+def test_hosts_of_a_slice_find_each_other_by_what_gke_tells_them():
+    names = {"TPU_WORKER_HOSTNAMES": "localhost,localhost", "TPU_SKIP_MDS_QUERY": "true",
+             "JAX_COORDINATOR_PORT": str(entry_point.free_port())}  # fmt: skip
+    # What is not set JAX asks Google's metadata for.
+    names |= dict.fromkeys(
+        ("MEGASCALE_COORDINATOR_ADDRESS", "MEGASCALE_NUM_SLICES", "MEGASCALE_SLICE_ID"), ""
+    )
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOST],
+            cwd=entry_point.ROOT,
+            env=entry_point.environment() | names | {"TPU_WORKER_ID": str(number)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    said = [host.communicate(timeout=100)[0].splitlines() for host in hosts]
+    assert [lines[-1] for lines in said] == ["0 of 2", "1 of 2"]
+
+
 def test_the_eval_job_fits_its_schema():
     kubernetes_validate.validate(manifest("eval.yaml"), "1.33", strict=True)
 
@@ -490,6 +524,62 @@ def test_the_manifests_give_flags_that_there_are(name):
     done = entry_point.run(script, *flags, "--nonsense")
     assert done.returncode == 2
     assert "Unknown command line flag 'nonsense'" in done.stderr
+
+
+@pytest.fixture
+def xpk(tmp_path):
+    """Runs the script with an xpk that notes what it is asked; returns that, line by line."""
+    tool = tmp_path / "xpk"
+    tool.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{tmp_path}/asked"\n')
+    tool.chmod(0o755)
+
+    def call(*arguments, **changed):
+        known = {name: FILLED[name] for name in ("RUN", "IMAGE", "CONFIG")} | {"CLUSTER": "c"}
+        done = subprocess.run(
+            [BASH, LAUNCH / "gke/xpk.sh", *arguments],
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}"} | known | changed,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        asked = tmp_path / "asked"
+        return done, asked.read_text().splitlines() if asked.exists() else []
+
+    return call
+
+
+def test_xpk_is_asked_for_the_workload_of_the_jobset(xpk):
+    done, asked = xpk("--", "--config.seed=$HOME", "--config.data.path=/a b", ZONE="z")
+    assert done.returncode == 0, done.stderr
+    assert asked[:2] == ["workload", "create"]
+    *flags, command = asked[2:]
+    assert flags == [
+        *("--cluster=c", "--workload=loev", "--tpu-type=v5litepod-16"),
+        *("--docker-image=registry/loev_jax:1", "--max-restarts=1000", "--zone=z"),
+    ]
+    words = shlex.split(command.removeprefix("--command="))
+    pods = manifest("jobset.yaml")["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+    (container,) = pods["spec"]["containers"]
+    cache = {one["name"]: one["value"] for one in container["env"]}["JAX_COMPILATION_CACHE_DIR"]
+    assert words == [
+        *("env", f"JAX_COMPILATION_CACHE_DIR={cache}", ".venv/bin/python", *container["args"]),
+        *("--config.seed=$HOME", "--config.data.path=/a b"),
+    ]
+
+
+def test_xpk_is_not_asked_in_a_dry_run_or_for_what_is_missing(xpk):
+    done, asked = xpk("--dry-run")
+    assert (done.returncode, asked) == (0, [])
+    assert done.stdout.startswith("xpk workload create --cluster=c ")
+    for arguments, changed, message in [
+        ((), {"RUN": ""}, "error: RUN is not set"),
+        (("--config.seed=3",), {}, "error: --config.seed=3: unknown; options of the training"),
+        ((), {"PATH": "/nowhere"}, "error: xpk is not on PATH: pip install xpk"),
+    ]:
+        done, asked = xpk(*arguments, **changed)
+        assert (done.returncode, asked) == (2, [])
+        assert done.stderr.startswith(message)
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_every_variable_of_the_manifests_is_explained():
@@ -507,3 +597,10 @@ def test_the_image_is_made_of_files_that_there_are():
     for line in (LAUNCH / "gke" / "image.dockerfile").read_text().splitlines():
         if line.startswith("COPY"):
             assert all((entry_point.ROOT / name).exists() for name in line.split()[1:-1])
+
+
+def test_the_image_has_the_files_that_the_package_is_made_from():
+    copied = (LAUNCH / "gke" / "image.dockerfile").read_text()
+    project = tomllib.loads((entry_point.ROOT / "pyproject.toml").read_text())["project"]
+    for name in (project["readme"], *project["license-files"]):
+        assert f" {name} " in copied
