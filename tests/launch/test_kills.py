@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,13 @@ class Trainer:
 
     def half_saved(self):
         return list(self._checkpoints.glob("*.orbax-checkpoint-tmp*"))
+
+    def cut_short(self):
+        """What it was in the middle of; one that was killed before may have left a save too."""
+        if self.is_at("saving"):
+            return "save"
+        restoring = "restoring step" in self.log() and "resumed from step" not in self.log()
+        return "restore" if restoring else None
 
     def is_at(self, phase):
         trains = "clips x" in self.log()
@@ -94,16 +102,17 @@ def kill_and_resume(kills, seed, corpus, directory, left_alone, tell=lambda *_: 
     """Kills runs until there were so many kills; where one ends before, another begins.
 
     Returns:
-        how often it was killed in each phase, saves that were cut short, and runs that came to
-        their end.
+        how often it was killed in each phase, what was cut short and how often, and runs that came
+        to their end.
     """
     draws = random.Random(seed)
-    counts, cut_short, ended = collections.Counter(), 0, 0
+    counts, cut_short, ended = collections.Counter(), collections.Counter(), 0
     workdir = directory / "run0"
     while counts.total() < kills:
         phase = draws.choice(list(PHASES))
         trainer = Trainer(workdir, corpus)
-        status = trainer.kill(phase, draws.uniform(0, PHASES[phase]))
+        # Half of them at once, in the middle of what is soon over.
+        status = trainer.kill(phase, draws.choice((0.0, draws.uniform(0, PHASES[phase]))))
         if status == 0:
             assert_same(outcome(workdir), left_alone)
             ended += 1
@@ -111,7 +120,7 @@ def kill_and_resume(kills, seed, corpus, directory, left_alone, tell=lambda *_: 
             continue
         assert status == -signal.SIGKILL, trainer.log()
         counts[phase] += 1
-        cut_short += bool(trainer.half_saved())
+        cut_short.update(filter(None, [trainer.cut_short()]))
         tell(counts, cut_short, ended)
     trainer = Trainer(workdir, corpus)
     assert trainer.end() == 0, trainer.log()
@@ -119,20 +128,33 @@ def kill_and_resume(kills, seed, corpus, directory, left_alone, tell=lambda *_: 
     return counts, cut_short, ended + 1
 
 
-def test_two_kills(corpus, tmp_path, left_alone):
-    for phase in ("training", "saving"):
+def begun(undisturbed, workdir):
+    """A run as it was half way: there is something to restore."""
+    shutil.copytree(undisturbed[0], workdir)
+    (workdir / "DONE").unlink()
+    for number in checkpoint.steps(workdir):
+        if number > STEPS // 2:
+            shutil.rmtree(workdir / "checkpoints" / str(number))
+
+
+def test_kills_in_the_middle_of_a_restore_and_of_a_save(undisturbed, corpus, tmp_path, left_alone):
+    begun(undisturbed, tmp_path / "run")
+    for phase, thing in (("restoring", "restore"), ("saving", "save")):
         trainer = Trainer(tmp_path / "run", corpus)
-        assert trainer.kill(phase, PHASES[phase] / 10) == -signal.SIGKILL, trainer.log()
+        assert trainer.kill(phase, 0.0) == -signal.SIGKILL, trainer.log()
+        assert trainer.cut_short() == thing, trainer.log()
     trainer = Trainer(tmp_path / "run", corpus)
     assert trainer.end() == 0, trainer.log()
     assert_same(outcome(tmp_path / "run"), left_alone)
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random(corpus, tmp_path, left_alone):
-    counts, _, ended = kill_and_resume(20, 0, corpus, tmp_path, left_alone)
+def test_twenty_kills_at_random(undisturbed, corpus, tmp_path, left_alone):
+    begun(undisturbed, tmp_path / "run0")
+    counts, cut_short, ended = kill_and_resume(20, 0, corpus, tmp_path, left_alone)
     assert counts.total() == 20
     assert set(counts) == set(PHASES)
+    assert min(cut_short["save"], cut_short["restore"]) >= 1
     assert ended >= 1
 
 
@@ -145,11 +167,11 @@ def test_hundreds_of_kills(corpus, tmp_path, left_alone):
         done = counts.total()
         minutes = (time.monotonic() - began) / done * (kills - done) / 60
         print(
-            f"\r{done} of {kills} kills ({dict(counts)}), {cut_short} saves cut short, "
+            f"\r{done} of {kills} kills ({dict(counts)}), cut short {dict(cut_short)}, "
             f"{ended} runs ended as undisturbed, {minutes:.0f} min left ",
             end="",
             flush=True,
         )
 
     counts, cut_short, ended = kill_and_resume(kills, 0, corpus, tmp_path, left_alone, tell)
-    print(f"\n{counts.total()} kills, {cut_short} saves cut short, {ended} runs as undisturbed")
+    print(f"\n{counts.total()} kills, cut short {dict(cut_short)}, {ended} runs as undisturbed")
