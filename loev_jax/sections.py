@@ -73,7 +73,11 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     whole = hint is int and isinstance(value, bool)  # bool is a kind of int, but no number
     if isinstance(hint, type) and origin is None and isinstance(value, hint) and not whole:
         return value
-    wanted = (
-        " or ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", hint)
-    )
+    if origin is Literal:
+        wanted = " or ".join(map(repr, arguments))
+    elif origin is tuple:
+        inner = ", ".join("..." if one is ... else one.__name__ for one in arguments)
+        wanted = f"a tuple ({inner})"
+    else:
+        wanted = getattr(hint, "__name__", hint)
     raise UserError(f"config.{where}: {value!r} is not {wanted}")

@@ -167,6 +167,7 @@ def test_a_head_may_keep_several_augmentations():
         ({"frontend": {"hop": 0}}, "config.frontend: sample_rate=16000, hop=0"),
         ({"frontend": {"hop": 1600}}, "config: rhythm_range"),
         ({"branched": 1}, "config.branched: 1 is not bool"),
+        ({"projection": {"hidden": 16}}, "config.projection.hidden: 16 is not a tuple (int, ...)"),
         ({"encoder": {"name": "vgg"}}, "config.encoder.name: 'vgg' is no encoder; known: cnn, "),
         ({"encoder": {"name": "resnet", "kernels": (3,)}}, "config.encoder.kernels: unknown field"),
         ({"encoder": {"channels": (100,) * 5}}, "config.encoder: channels"),

@@ -119,7 +119,7 @@ def test_one_space_starts_from_the_invariant_branch(run):
 
 
 def test_a_head_of_another_size_is_drawn_whole(run):
-    target = other(run, projection={"hidden": 16, "outputs": 5}).model
+    target = other(run, projection={"hidden": (16,), "outputs": 5}).model
     given = warm_start.read(Start(str(run)), config.load(run))
     params, rest = started(target, given)
     heads = {"heads.invariant", "heads.pitch", "heads.tempo"}
