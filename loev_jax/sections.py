@@ -73,11 +73,14 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     whole = hint is int and isinstance(value, bool)  # bool is a kind of int, but no number
     if isinstance(hint, type) and origin is None and isinstance(value, hint) and not whole:
         return value
+    raise UserError(f"config.{where}: {value!r} is not {_called(hint)}")
+
+
+def _called(hint: Any) -> str:
+    """A type as a message names it."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        wanted = " or ".join(map(repr, arguments))
-    elif origin is tuple:
-        inner = ", ".join("..." if one is ... else one.__name__ for one in arguments)
-        wanted = f"a tuple ({inner})"
-    else:
-        wanted = getattr(hint, "__name__", hint)
-    raise UserError(f"config.{where}: {value!r} is not {wanted}")
+        return " or ".join(map(repr, arguments))
+    if origin is tuple:
+        return f"a tuple ({', '.join(map(_called, arguments))})"
+    return "..." if hint is ... else getattr(hint, "__name__", str(hint))

@@ -1,6 +1,5 @@
 """An exported model computes what the training model computes, on every platform and shape."""
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+import tiny_encoders
 import tiny_run
 from flax import nnx
 from jax import export as jax_export
@@ -20,10 +20,7 @@ from loev_jax import checkpoint, config, export, frontend
 from loev_jax import model as models
 from loev_jax.embedder import ARTIFACT, CARD, PARAMETERS
 from loev_jax.encoders import resnet
-from loev_jax.encoders.cnn import Cnn
 from loev_jax.encoders.encoder import SETTINGS
-from loev_jax.encoders.nfnet import Nfnet
-from loev_jax.encoders.resnet import Resnet
 from loev_jax.errors import UserError
 from loev_jax.heads import Projection
 from loev_jax.model import ModelSpec
@@ -81,27 +78,9 @@ def test_artifact_equals_training_model_for_any_batch_and_length(exported_each, 
 
 
 ENCODERS = {
-    "cnn": Cnn(
-        channels=(8, 8),
-        kernels=(3, 3),
-        strides=(2, 1),
-        dilations=(1, 1),
-        branch_layers=1,
-        rhythm_channels=2,
-        rhythm_bands=4,
-    ),
-    "resnet": Resnet(depth=18, groups=4),
-    "sf_nfnet_f0": Nfnet(
-        depths=(1, 1),
-        slow_stem=(2, 2, 4, 8),
-        fast_stem=(2, 2, 2, 4),
-        slow_channels=(16, 16),
-        fast_channels=(8, 8),
-        fusion_channels=(4, 4),
-        fused_channels=(8, 8),
-        slow_group=8,
-        fast_group=4,
-    ),
+    "cnn": tiny_encoders.CNN,
+    "resnet": tiny_encoders.RESNET,
+    "sf_nfnet_f0": tiny_encoders.NFNET,
 }
 MEL = frontend.LogMel(n_fft=256, window=180, hop=160, bands=20)
 
@@ -113,7 +92,7 @@ def random_model(encoder, branched):
         frame_rate=100.0,
         heads={"tempo": ("time_stretch",)},
         readouts={},
-        encoder=dataclasses.replace(ENCODERS[encoder], compute_dtype="float32"),
+        encoder=ENCODERS[encoder],
         projection=Projection(hidden=(8,), outputs=4),
         branched=branched,
     )

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_encoders
 from flax import nnx
 
 from loev_jax import model as models
 from loev_jax import optimizer
 from loev_jax.augment.differences import Coordinate
-from loev_jax.encoders.cnn import Cnn
 from loev_jax.heads import Projection
 from loev_jax.model import ModelSpec
 
@@ -21,16 +21,7 @@ SPEC = ModelSpec(
     frame_rate=50.0,
     heads={"tempo": ("time_stretch",), "pitch": ("pitch_shift",)},
     readouts={"tempo": (STRETCH,)},
-    encoder=Cnn(
-        channels=(8, 8),
-        kernels=(3, 3),
-        strides=(2, 1),
-        dilations=(1, 1),
-        branch_layers=1,
-        rhythm_channels=2,
-        rhythm_bands=4,
-        compute_dtype="float32",
-    ),
+    encoder=tiny_encoders.CNN,
     projection=Projection(hidden=(16,), outputs=6),
 )
 BRANCHED = dataclasses.replace(SPEC, branched=True)

@@ -30,7 +30,6 @@ from loev_jax import config, fsdp, presets
 from loev_jax import step as steps
 from loev_jax.benchmark import bare
 from loev_jax.checkpoint import Checkpoints
-from loev_jax.config import Recipe
 from loev_jax.data import folder
 from loev_jax.data.progress import Progress
 from loev_jax.errors import UserError
@@ -88,7 +87,7 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
             taken.append(turn)
             progress.update(next(done))
         lines = _lines(root)
-        saving = _saving(bare_steps, recipe, root, 1 if quick else SAVES)
+        saving = _saving(bare_steps, steps.init(recipe, mesh), root, 1 if quick else SAVES)
         progress.update(next(done))
     progress.close()
     step = {
@@ -260,9 +259,9 @@ def _work(lines: Sequence[tuple[float, int]], taken: Sequence[Turn]) -> float:
     return (taken[-1].spent - taken[0].spent) / (last - first)
 
 
-def _saving(take: Callable[[], None], recipe: Recipe, root: Path, rounds: int) -> float:
+def _saving(take: Callable[[], None], state: steps.State, root: Path, rounds: int) -> float:
     """Median seconds that a checkpoint adds to the `EVERY` steps during which it is written."""
-    state, added = steps.init(recipe, fsdp.make_mesh(jax.devices()[:1])), []
+    added = []
     for number in range(1, rounds + 2):
         with Checkpoints(root / "saved", keep=1) as checkpoints:  # leaving it waits for the disk
             begin = time.perf_counter()

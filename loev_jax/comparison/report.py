@@ -10,7 +10,7 @@ from typing import Any
 
 from loev_jax import table
 from loev_jax.comparison.plan import RECIPES, REFERENCE
-from loev_jax.comparison.runs import Results, key
+from loev_jax.comparison.runs import Results
 from loev_jax.evaluate import matrices
 from loev_jax.evaluate.report import number
 from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT
@@ -56,11 +56,7 @@ def rows(results: Results) -> list[Row]:
     found: list[Row] = []
     sections = [(REFERENCE, RANDOM_INIT), *((name, CHECKPOINT) for name in results.plan.steps)]
     for name, section in sections:
-        done = [
-            results.runs[key(name, seed)][section]
-            for seed in range(results.plan.seeds)
-            if key(name, seed) in results.runs
-        ]
+        done = [run[section] for run in results.done(name)]
         called = "random init" if section == RANDOM_INIT else RECIPES[name]
         found += [(called, space, [one[space] for one in done]) for space in (done or [()])[0]]
     return found
@@ -81,18 +77,18 @@ def markdown(results: Results) -> str:
     unlearned: list[Row] = (
         [("librosa, Krumhansl", "-", [results.classical])] if results.classical else []
     )
-    done = [(name, seed) for name, seed in plan.runs() if key(name, seed) in results.runs]
+    done = sum(len(results.done(name)) for name in plan.steps)
     per_recipe = [
         [
             RECIPES[name],
             str(plan.steps[name]),
             f"{plan.milliseconds[name]:.0f}",
-            ", ".join(_seconds(results, name, seed) for one, seed in done if one == name),
+            ", ".join(_seconds(run) for run in results.done(name)),
         ]
         for name in plan.steps
     ]
     parts = [
-        f"{len(done)} of {len(plan.runs())} runs are done.",
+        f"{done} of {len(plan.runs())} runs are done.",
         table.markdown(
             ["recipe", "steps", "ms a step, timed in turn", "s of training"], per_recipe
         ),
@@ -105,8 +101,8 @@ def markdown(results: Results) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _seconds(results: Results, name: str, seed: int) -> str:
-    seconds = results.runs[key(name, seed)]["seconds"].get("training")
+def _seconds(run: Mapping[str, Any]) -> str:
+    seconds = run["seconds"].get("training")
     return "-" if seconds is None else f"{seconds:.0f}"
 
 
@@ -128,12 +124,8 @@ def _intervals(results: Results) -> str:
     """
     lines = []
     for name in results.plan.steps:
-        runs = [
-            results.runs[key(name, seed)].get(INTERVALS[CHECKPOINT], {})
-            for seed in range(results.plan.seeds)
-            if key(name, seed) in results.runs
-        ]
-        known = [one for one in runs if one]
+        kept = INTERVALS[CHECKPOINT]
+        known = [run[kept] for run in results.done(name) if kept in run]
         for space in known[0] if known else ():
             values = [_mean_ends([one[space].get(metric) for one in known]) for metric in BOUNDED]
             lines.append([RECIPES[name], space, str(len(known)), *values])
@@ -152,12 +144,7 @@ def _disentanglement(results: Results) -> str:
     """A table of the recipes with a head that keeps what another does not; "" without any."""
     lines = []
     for name in results.plan.steps:
-        means = [
-            there
-            for seed in range(results.plan.seeds)
-            if key(name, seed) in results.runs
-            and (there := matrices.disentanglement(results.runs[key(name, seed)]))
-        ]
+        means = [there for run in results.done(name) if (there := matrices.disentanglement(run))]
         if means:
             kept, other = ([one[column] for one in means] for column in (0, 1))
             differences = [on - off for on, off in means]

@@ -51,6 +51,11 @@ class Results:
     runs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     classical: dict[str, float] = dataclasses.field(default_factory=dict)
 
+    def done(self, name: str) -> list[dict[str, Any]]:
+        """The finished runs of a recipe, by seed."""
+        keys = (key(name, seed) for seed in range(self.plan.seeds))
+        return [self.runs[one] for one in keys if one in self.runs]
+
     def missing(self) -> list[tuple[str, int]]:
         """The runs to be done, in order."""
         return [one for one in self.plan.runs() if key(*one) not in self.runs]

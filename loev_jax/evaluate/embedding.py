@@ -149,7 +149,7 @@ def _complete(
     spaces: Mapping[str, Vectored], heads: Sequence[str], mixes: Sequence[Mix]
 ) -> dict[str, Vectored]:
     """Adds the spaces made of several to every split, standardised by the train split."""
-    train = spaces["train"].tracks
+    train = spaces[splits.TRAIN].tracks
 
     def unions(vectors: Vectors) -> Vectors:
         return with_unions(train, vectors, heads, mixes)

@@ -77,9 +77,12 @@ def ranking(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[
         return none, none
 
     def average(weights: np.ndarray) -> np.ndarray:
-        """[resamples, both]; a resample may lack a tag."""
-        each = [_ranked(weights, truth[:, tag], one[:, tag]) for one in scores for tag in tags]
-        return np.nanmean(each, axis=0)
+        """[resamples, both]; a resample may lack a tag, or all."""
+        each = np.array(
+            [_ranked(weights, truth[:, tag], one[:, tag]) for one in scores for tag in tags]
+        )
+        known = np.isfinite(each).sum(axis=0)
+        return np.where(known, np.nansum(each, axis=0) / np.maximum(known, 1), np.nan)
 
     (values,), resampled = average(np.ones((1, len(truth)))), average(_weights(groups))
     auc, precision = (

@@ -93,19 +93,19 @@ class Job:
         """Of the clips, which are read for it: a tenth of the time that it takes to embed them."""
         return splits.digest(self._splits, self.settings.clips)
 
-    def missing(self, step: int) -> tuple[str, ...]:
-        """The tasks without a result at a checkpoint; those that failed before have none."""
-        if step in self._given_up:
-            return ()
-        done = (self.result(step) or {}).get("tasks", ())
-        return tuple(name for name in self.tasks if name not in done)
+    def left(self, step: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is to be done of a checkpoint: tasks, and names of what is shown of its result.
 
-    def unshown(self, step: int) -> tuple[str, ...]:
-        """What is to be drawn again of the result of a checkpoint: it failed, or was removed."""
-        result = self.result(step)
-        if step in self._given_up or result is None:
-            return ()
-        return tuple(
+        Tasks are those without a result. Shown anew is all of a result that gets more, else what
+        failed or was removed. Nothing that this job has failed at is tried again.
+        """
+        if step in self._given_up:
+            return (), ()
+        result = self.result(step) or {}
+        tasks = tuple(name for name in self.tasks if name not in result.get("tasks", ()))
+        if tasks:
+            return tasks, tuple(report.SHOWN)
+        return (), tuple(
             name
             for name, (_, file) in report.SHOWN.items()
             if name in result["failed"]
@@ -117,11 +117,7 @@ class Job:
 
     def todo(self) -> list[int]:
         """The checkpoints that are there and lack a result or a picture of it, oldest first."""
-        return [
-            step
-            for step in checkpoint.steps(self.workdir)
-            if self.missing(step) or self.unshown(step)
-        ]
+        return [step for step in checkpoint.steps(self.workdir) if any(self.left(step))]
 
     def evaluate(self, step: int) -> None:
         """Does what is missing of one checkpoint, and writes its result.
@@ -129,12 +125,12 @@ class Job:
         A task that fails is reported and leaves the others alone; `failed` tells that one did. A
         checkpoint that training deletes meanwhile is passed over.
         """
-        tasks = self.missing(step)
+        tasks, pictures = self.left(step)
         result = self._scored(step, tasks) if tasks else self.result(step)
         if result is None:
             return
         shown = set(result.get(results.SHOWN, ()))
-        for name in tuple(report.SHOWN) if tasks else self.unshown(step):
+        for name in pictures:
             draw, file = report.SHOWN[name]
             path = self._file(step, file)
             well = self._attempt(result, name, draw, result, path)
@@ -197,7 +193,7 @@ class Job:
         random: Mapping[str, Vectored],
     ) -> None:
         """Adds a task's numbers to a result, by section, space and metric."""
-        evaluator, spaces = self.tasks[name], list(here["train"].tracks)
+        evaluator, spaces = self.tasks[name], list(here[splits.TRAIN].tracks)
         for space in spaces:
             if not all(np.isfinite(one.tracks[space]).all() for one in here.values()):
                 raise FloatingPointError(f"space {space!r} is not finite: training has diverged")
@@ -287,7 +283,7 @@ def run(
             raise UserError(f"{workdir} has no checkpoint yet: train first, or give --watch")
         wanted = present if step is None else [_step(step, present, workdir)]
         for one in wanted:
-            if job.missing(one) or job.unshown(one):
+            if any(job.left(one)):
                 job.evaluate(one)
     there = (found for one in reversed(wanted) if (found := job.result(one)) is not None)
     if (last := next(there, None)) is not None:

@@ -95,9 +95,11 @@ def table(result: Mapping[str, Any]) -> str:
 
 def summary(result: Mapping[str, Any], run: str) -> str:
     """The table below a line that says what it is of."""
-    counts = ", ".join(f"{one['clips']} {split}" for split, one in result["counts"].items())
-    if result["settings"].get("split", TEST) != TEST:
-        counts = counts.replace(f" {TEST}", " other validation")
+    halved = result["settings"].get("split", TEST) != TEST
+    called = {TEST: "other validation"} if halved else {}
+    counts = ", ".join(
+        f"{one['clips']} {called.get(split, split)}" for split, one in result["counts"].items()
+    )
     lines = f"{run}, step {result['step']} ({counts} clips)\n\n{table(result)}"
     if (found := matrices.disentanglement(result)) is not None:
         on, off = map(number, found)

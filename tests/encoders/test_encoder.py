@@ -1,16 +1,17 @@
 """LOEV++: branches of an encoder, each as if it were alone."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_encoders
 from flax import nnx
 
 from loev_jax.encoders.cnn import Cnn
 from loev_jax.encoders.encoder import SETTINGS, Encoder
-from loev_jax.encoders.nfnet import Nfnet
 from loev_jax.encoders.resnet import Resnet
 
 SPECS = {
@@ -24,18 +25,7 @@ SPECS = {
         compute_dtype="float32",
     ),
     "resnet": Resnet(depth=18, groups=8, compute_dtype="float32"),
-    "sf_nfnet_f0": Nfnet(
-        depths=(1, 2),
-        slow_stem=(2, 2, 4, 8),
-        fast_stem=(2, 2, 2, 4),
-        slow_channels=(16, 16),
-        fast_channels=(8, 8),
-        fusion_channels=(4, 4),
-        fused_channels=(8, 8),
-        slow_group=8,
-        fast_group=4,
-        compute_dtype="float32",
-    ),
+    "sf_nfnet_f0": dataclasses.replace(tiny_encoders.NFNET, depths=(1, 2)),
 }
 
 

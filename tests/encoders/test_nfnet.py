@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import mule_peer
 import numpy as np
 import pytest
+import tiny_encoders
 from flax import nnx
 from scipy.special import erf
 
@@ -22,19 +23,7 @@ from loev_jax.encoders.standardized import (
     standardized,
 )
 
-SPEC = Nfnet(
-    depths=(1, 2),
-    slow_stem=(2, 2, 4, 8),
-    fast_stem=(2, 2, 2, 4),
-    slow_channels=(16, 16),
-    fast_channels=(8, 8),
-    fusion_channels=(4, 4),
-    fused_channels=(8, 8),
-    slow_group=8,
-    fast_group=4,
-    stochastic_depth=0.6,
-    compute_dtype="float32",
-)
+SPEC = dataclasses.replace(tiny_encoders.NFNET, depths=(1, 2), stochastic_depth=0.6)
 
 
 def log_mels(batch=4, frames=48, bands=12):

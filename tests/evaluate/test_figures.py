@@ -78,6 +78,13 @@ def test_rankings_are_scikit_learns(ties):
         assert low < figure < high
 
 
+def test_a_tag_of_one_clip_which_resamples_lack():
+    truth = np.arange(6)[:, None] == 3
+    auc, _ = figures.ranking(truth, np.arange(6.0)[None, :, None], np.arange(6))
+    assert auc == pytest.approx(3 / 5)
+    assert np.isfinite(auc.interval).all()
+
+
 def test_a_tag_that_all_or_none_have_ranks_nothing():
     rng = np.random.default_rng(6)
     truth = np.stack([rng.random(40) < 0.5, np.ones(40, bool), np.zeros(40, bool)], axis=1)
