@@ -3,6 +3,7 @@ import resource
 import shutil
 import time
 
+import damage
 import jax
 import numpy as np
 import pytest
@@ -82,22 +83,13 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
         checkpoint.restore_model(copy, 3, config.load(copy))
 
 
-def largest(directory):
-    """The file that holds most of its arrays."""
-    files = (path for path in directory.rglob("*") if path.is_file())
-    return max(files, key=lambda path: path.stat().st_size)
-
-
 def truncate(whole):
-    path = largest(whole / "params" / "ocdbt.process_0")
+    path = damage.largest(whole / "params" / "ocdbt.process_0")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def flip_a_bit(whole):
-    path = largest(whole / "params" / "ocdbt.process_0")
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 16
-    path.write_bytes(data)
+    damage.flip_a_bit(whole / "params" / "ocdbt.process_0")
 
 
 def delete_half(whole):
@@ -117,7 +109,7 @@ def garble_the_sums(whole):
 # Of many reads or writes, the first that fails ends the rest, and Orbax does not wait for them.
 ABANDONED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-DAMAGE = (truncate, flip_a_bit, delete_half, delete_an_item, garble_the_sums)
+HARM = (truncate, flip_a_bit, delete_half, delete_an_item, garble_the_sums)
 
 
 def newest(workdir):
@@ -127,13 +119,13 @@ def newest(workdir):
 
 
 @ABANDONED
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_run_goes_on_from_the_newest_that_is_whole(run, tmp_path, damage, caplog):
+@pytest.mark.parametrize("harm", HARM)
+def test_a_run_goes_on_from_the_newest_that_is_whole(run, tmp_path, harm, caplog):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     number, whole = newest(copy)
     assert number == 12
-    damage(copy / "checkpoints" / "12")
+    harm(copy / "checkpoints" / "12")
     number, state = newest(copy)
     assert number == 3
     with checkpoint.Checkpoints(run, keep=0) as checkpoints:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import damage
 import entry_point
 import jax
 import jax.numpy as jnp
@@ -97,11 +98,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(undisturbed, 
     workdir = tmp_path / "run"
     shutil.copytree(undisturbed[0], workdir)
     (workdir / "DONE").unlink()
-    files = (path for path in (workdir / "checkpoints/50/params").rglob("*") if path.is_file())
-    largest = max(files, key=lambda path: path.stat().st_size)
-    data = bytearray(largest.read_bytes())
-    data[len(data) // 2] ^= 1
-    largest.write_bytes(data)
+    damage.flip_a_bit(workdir / "checkpoints/50/params/ocdbt.process_0")
     shutil.rmtree(workdir / "checkpoints/60/rest")
     result = entry_point.run(*command(workdir, corpus))
     assert result.returncode == 0, result.stderr
