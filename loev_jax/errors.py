@@ -11,6 +11,8 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from loev_jax import memory
+
 
 class UserError(Exception):
     """Bad input. Its message is one line: the file or field, the value, and the remedy."""
@@ -96,10 +98,14 @@ def _hush_abandoned_writes() -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs an entry point under absl: a `UserError` becomes one line and exit status 2."""
+    """Runs an entry point under absl: a `UserError` becomes one line and exit status 2.
+
+    Python looks for unreachable cycles rarely from then on (`memory.collect_rarely`).
+    """
 
     def guarded(argv: Sequence[str]) -> None:
         del argv
+        memory.collect_rarely()
         _start_log()
         _hush_abandoned_writes()
         try:

@@ -30,6 +30,10 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 import hypothesis
 import jax
 
+from loev_jax import memory
+
+# As entry points do.
+memory.collect_rarely()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Compilation makes a first example slow: the suite's own limit is pytest-timeout's.

@@ -1,3 +1,4 @@
+import functools
 import importlib.util
 import json
 from pathlib import Path
@@ -20,13 +21,18 @@ def get_config(path, variant=""):
     return module.get_config(variant)
 
 
+@functools.cache
+def recipe_of(path, variant):
+    return config.read(get_config(path, variant))
+
+
 EVERY = [(path, variant) for path in CONFIGS for variant in ("", "small")]
 EVERY += [(CONFIGS[0], "resnet"), (CONFIGS[0], "resnet,small")]
 
 
 @pytest.mark.parametrize(("path", "variant"), EVERY, ids=lambda value: getattr(value, "stem", None))
 def test_every_config_is_a_recipe(path, variant):
-    recipe = config.read(get_config(path, variant))
+    recipe = recipe_of(path, variant)
     assert recipe.training.clips * recipe.views.number == (96 if "small" in variant else 1920)
     read_out = recipe.model.heads if recipe.loss.translation else ()
     assert set(recipe.model.readouts) == set(read_out)
@@ -51,7 +57,7 @@ KEPT = {
 @pytest.mark.parametrize("variant", ["", "small"])
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_each_config_is_what_its_name_says(path, variant):
-    recipe, name = config.read(get_config(path, variant)), path.stem
+    recipe, name = recipe_of(path, variant), path.stem
     loss = recipe.loss
     assert recipe.model.heads == KEPT[name]
     # Independent views, or with heads a query, a view for each of them, and one redrawn.

@@ -105,7 +105,13 @@ def random_model(encoder, branched):
 # A `cnn` of one space is exported by all other tests.
 @pytest.mark.parametrize(
     ("encoder", "branched"),
-    [("cnn", True), *((one, branched) for one in list(ENCODERS)[1:] for branched in (False, True))],
+    [
+        ("cnn", True),
+        pytest.param("resnet", False, marks=pytest.mark.slow),
+        ("resnet", True),
+        ("sf_nfnet_f0", False),
+        pytest.param("sf_nfnet_f0", True, marks=pytest.mark.slow),
+    ],
 )
 def test_every_encoder_is_exported_for_any_batch_and_length(encoder, branched, monkeypatch):
     """Its branches by name, too; the form of its convolutions depends on the platform."""

@@ -172,9 +172,9 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(devices, number):
 @pytest.mark.parametrize(
     ("change", "devices", "number"),
     [
-        (branched, 1, 4),
+        pytest.param(branched, 1, 4, marks=pytest.mark.slow),
         (anticipating, 8, 2),
-        (nfnet, 1, 4),
+        pytest.param(nfnet, 1, 4, marks=pytest.mark.slow),
         pytest.param(branched_nfnet, 1, 2, marks=pytest.mark.slow),
     ],
 )

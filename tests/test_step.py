@@ -195,7 +195,12 @@ def assert_close(a, b):
 
 
 @pytest.mark.parametrize(
-    "change", ["pairs", "branched", pytest.param("micro-batches", marks=pytest.mark.slow)]
+    "change",
+    [
+        "branched",
+        pytest.param("pairs", marks=pytest.mark.slow),
+        pytest.param("micro-batches", marks=pytest.mark.slow),
+    ],
 )
 def test_other_objectives_and_models_train_on_any_mesh(change):
     """Equal on one device and on eight, every part of the loss finite, and the loss falls."""

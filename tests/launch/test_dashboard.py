@@ -51,6 +51,7 @@ def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_looking_changes_nothing_that_is_trained(seen, undisturbed):
     def state(workdir):
         recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])

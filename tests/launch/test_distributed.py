@@ -202,6 +202,7 @@ def test_a_signal_to_one_stops_all_after_saving(stopped):
     assert saved == [str(checkpoint.steps(workdir)[-1])] * 2
 
 
+@pytest.mark.slow
 def test_after_a_signal_and_a_death_the_run_ends_as_undisturbed(stopped, both, corpus, tmp_path):
     """The run that was stopped is started again, and one of its processes dies."""
     workdir = tmp_path / "run"

@@ -96,6 +96,7 @@ def test_a_hum_in_a_file_is_ranked_as_by_the_loaded_model(run, tmp_path):
     assert dict(zip([row[1] for row in rows], found, strict=True)) == pytest.approx(alike, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_a_midi_file_finds_clips(run, tmp_path):
     """Each once, the nearest first; another tune finds them in another order."""
     orders = []

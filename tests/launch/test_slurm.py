@@ -64,6 +64,7 @@ here_is_venv = (entry_point.ROOT / ".venv/bin/python").exists()
 
 
 @pytest.mark.skipif(not here_is_venv, reason="the checkout has no .venv of its own")
+@pytest.mark.slow
 def test_slurm_starts_a_process_for_each_task(slurm, corpus, tmp_path):
     few = command(tmp_path / "run", corpus, "--config.training.steps=10")
     options = [one for one in few if one.startswith("--config.")]

@@ -288,6 +288,7 @@ def test_a_run_that_diverges_stops_at_once_and_keeps_its_good_checkpoints(corpus
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nnx.to_pure_dict(state)))
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another(undisturbed, corpus, tmp_path):
     """The first step, whose learning rate is 0, leaves it there; the second moves it."""
     workdir = tmp_path / "run"

@@ -140,7 +140,7 @@ def test_the_peak_of_a_device(kind, teraflops):
     assert pace.peak(kind) == (teraflops and teraflops * 1e12)
 
 
-@pytest.mark.parametrize("variant", ["small", "", "resnet"])
+@pytest.mark.parametrize("variant", ["small", "resnet", pytest.param("", marks=pytest.mark.slow)])
 def test_flops_of_a_view_are_three_forward_passes_by_the_compilers_count(variant):
     recipe = config.read(presets.recipe(variant, {"tempo": "time_stretch"}))
     graph, state = nnx.split(nnx.eval_shape(lambda: models.create(recipe.model, 0)))
