@@ -159,7 +159,14 @@ def assert_close(ours, truth, tolerance):
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale, err_msg=str(path))
 
 
-@pytest.mark.parametrize(("devices", "number"), [(1, 2), (1, 4), (8, 1), (8, 2), (8, 4)])
+@pytest.mark.parametrize(
+    ("devices", "number"),
+    [
+        (1, 2),
+        (8, 4),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in [(1, 4), (8, 1), (8, 2)]),
+    ],
+)
 def test_micro_batches_have_the_gradient_of_the_whole_batch(devices, number):
     ours, metrics = cached("float32", devices, number)
     truth, wanted = whole("float32")

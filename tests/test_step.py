@@ -87,7 +87,9 @@ def on_one(recipe):
     return run(recipe, 1, 4)
 
 
-@pytest.mark.parametrize(("devices", "shards"), [(8, 1), (8, 4), (8, 8)])
+@pytest.mark.parametrize(
+    ("devices", "shards"), [(8, 1), pytest.param(8, 4, marks=pytest.mark.slow), (8, 8)]
+)
 def test_one_and_many_devices_agree(recipe, on_one, devices, shards):
     state, history = run(recipe, devices, 4, shards)
     for one, many in zip(on_one[1], history, strict=True):

@@ -145,7 +145,9 @@ def test_parameters_in_shards_are_taken_where_they_lie(run, monkeypatch):
     equal(jax.device_get(params), saved)
 
 
-@pytest.mark.parametrize("branched", [False, True], ids=["LOEV", "LOEV++"])
+@pytest.mark.parametrize(
+    "branched", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["LOEV", "LOEV++"]
+)
 def test_weights_of_mule_are_taken(run, tmp_path, branched):
     """A file in mule-torch's layout, of a small one."""
     sizes = dataclasses.asdict(mule_peer.SPEC)

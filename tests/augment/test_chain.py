@@ -207,7 +207,7 @@ def test_leave_one_out_views_of_audio():
         chain.views(KEY, audio, (("tempo",),))
 
 
-@pytest.mark.parametrize("domain", ["analysis", "waveform"])
+@pytest.mark.parametrize("domain", ["analysis", pytest.param("waveform", marks=pytest.mark.slow)])
 def test_a_log_mel_chain_is_audio_spectrum_and_mel_in_turn(domain):
     transforms = (
         augment.Polarity(), ROOM, augment.StretchShift(), augment.Equalizer(), augment.Gain(),

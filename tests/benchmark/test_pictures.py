@@ -1,10 +1,12 @@
 """The documents' pictures: of the size that they say, and the domains close to the truth."""
 
 import matplotlib.image
+import pytest
 
 from loev_jax.benchmark import pictures
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_and_both_domains_come_near_the_truth(tmp_path):
     found = pictures.run(tmp_path, quick=True)
     assert set(found) == {"analysis", "waveform"}

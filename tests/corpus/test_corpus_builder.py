@@ -137,7 +137,7 @@ def test_another_seed_is_another_corpus(corpus, tmp_path):
     assert len(ours & theirs) < 3
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_run_is_taken_up_and_ends_with_the_same_bytes(corpus, tmp_path, workers):
     out, partial = tmp_path / "data", tmp_path / "data.partial"
     process = subprocess.Popen(command(out, workers), stderr=subprocess.DEVNULL)

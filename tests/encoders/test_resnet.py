@@ -32,7 +32,9 @@ def test_a_resnet_has_the_well_known_number_of_parameters(depth, published, clas
     assert number == published - classifier - 2 * 7 * 7 * 64
 
 
-@pytest.mark.parametrize(("depth", "features"), [(18, 512), (50, 2048)])
+@pytest.mark.parametrize(
+    ("depth", "features"), [(18, 512), pytest.param(50, 2048, marks=pytest.mark.slow)]
+)
 def test_sizes_of_a_resnet(depth, features):
     spec = Resnet(depth=depth)
     pooled, frames = nnx.eval_shape(

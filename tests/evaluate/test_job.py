@@ -115,6 +115,7 @@ def test_every_checkpoint_gets_a_result_once(workdir, capsys):
     assert capsys.readouterr().out == table
 
 
+@pytest.mark.slow
 def test_random_init_is_embedded_once_and_again_where_the_data_changed(workdir, monkeypatch, data):
     embedded = []
     embed = spaces.Embedder.embed
@@ -144,6 +145,7 @@ def test_random_init_is_embedded_once_and_again_where_the_data_changed(workdir, 
     assert set(vectors) == {"train", "validation", "test"}
 
 
+@pytest.mark.slow
 def test_a_task_that_fails_is_reported_and_stops_no_other(workdir, monkeypatch, capsys):
     class Broken(probes.Probe):
         def score(self, *args):
@@ -471,6 +473,7 @@ def test_results_of_other_settings_stop_the_job(workdir):
     assert (workdir / "eval" / "1.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_without_baselines_the_figures_are_the_same(workdir, capsys):
     settings = Settings(clips=16, baselines=False)
     assert job.run(workdir, ["tempo", "equivariance"], settings, "1", False)

@@ -152,6 +152,7 @@ def _alive(pid):
     return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path, music):
     source = tmp_path / "long.wav"
     soundfile.write(source, np.random.default_rng(0).standard_normal(22050 * 40) * 0.1, 22050)

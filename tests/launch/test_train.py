@@ -222,17 +222,17 @@ def bad(name, corpus, workdir):
     [
         "no config",
         "no such config",
-        "no such config, overridden",
-        "unknown variant",
+        pytest.param("no such config, overridden", marks=pytest.mark.slow),
+        pytest.param("unknown variant", marks=pytest.mark.slow),
         "unknown field",
-        "value out of range",
+        pytest.param("value out of range", marks=pytest.mark.slow),
         "missing data",
         "window longer than the clips",
         "batch larger than the data",
-        "odd clips to mix",
-        "clips that do not divide into micro-batches",
+        pytest.param("odd clips to mix", marks=pytest.mark.slow),
+        pytest.param("clips that do not divide into micro-batches", marks=pytest.mark.slow),
         "shards that do not divide the devices",
-        "stray argument",
+        pytest.param("stray argument", marks=pytest.mark.slow),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(name, corpus, tmp_path):
