@@ -1,4 +1,4 @@
-"""Where the time of a training step of a small recipe goes: views, encoder, losses, optimiser."""
+"""Where the time of a small training step goes, and what micro-batches cost and save of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from loev_jax.benchmark import bare
 from loev_jax.benchmark.timing import measure
 
 REPETITIONS = 10
-VIEWS, MODEL_FORWARD, MODEL, LOSSES_FORWARD, LOSSES, OPTIMISER, STEP = (
+MICRO_BATCHES = 4
+VIEWS, MODEL_FORWARD, MODEL, LOSSES_FORWARD, LOSSES, OPTIMISER, STEP, IN_PARTS = (
     "views (log-mels of augmented audio)",
     "encoder and heads, forward",
     "encoder and heads, forward + backward",
@@ -23,6 +24,7 @@ VIEWS, MODEL_FORWARD, MODEL, LOSSES_FORWARD, LOSSES, OPTIMISER, STEP = (
     "losses, forward + backward",
     "optimiser",
     "the whole step",
+    f"the whole step, in {MICRO_BATCHES} micro-batches",
 )
 
 
@@ -34,12 +36,14 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         quick: few clips, once.
 
     Returns:
-        `milliseconds` of each part, and `share` of the whole step; `steps_per_second`.
+        `milliseconds` of each part, and `share` of the whole step; `steps_per_second`; and
+        `working_megabytes`, what a whole step and one in micro-batches hold beside the state and
+        the clips, by the compiler's account.
     """
     del out
     recipe = config.read(presets.recipe("small", {"tempo": "time_stretch", "pitch": "pitch_shift"}))
     if quick:
-        training = dataclasses.replace(recipe.training, clips=2)
+        training = dataclasses.replace(recipe.training, clips=MICRO_BATCHES)
         recipe = dataclasses.replace(recipe, training=training)
     mesh = fsdp.make_mesh(jax.devices()[:1])
     clips, batch = recipe.training.clips, bare.batch(recipe, mesh)
@@ -86,7 +90,11 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
     timed: dict[tuple[str, int], Any] = {
         (name, clips): (1, once(*call)) for name, call in calls.items()
     }
-    timed[STEP, clips] = (1, bare.stepper(recipe, mesh, batch))
+    in_parts = dataclasses.replace(
+        recipe, training=dataclasses.replace(recipe.training, micro_batches=MICRO_BATCHES)
+    )
+    for name, one in {STEP: recipe, IN_PARTS: in_parts}.items():
+        timed[name, clips] = (1, bare.stepper(one, mesh, batch))
     measured = measure("step", timed, 1 if quick else REPETITIONS)
     milliseconds = {name: value[str(clips)] for name, value in measured.items()}
     return {
@@ -95,4 +103,14 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         "steps_per_second": 1000 / milliseconds[STEP],
         "milliseconds": milliseconds,
         "share": {name: value / milliseconds[STEP] for name, value in milliseconds.items()},
+        "working_megabytes": {
+            name: _working_bytes(one, mesh, batch) / 1e6
+            for name, one in {STEP: recipe, IN_PARTS: in_parts}.items()
+        },
     }
+
+
+def _working_bytes(recipe: config.Recipe, mesh: jax.sharding.Mesh, batch: steps.Batch) -> int:
+    compiled: Any = steps.make(recipe, mesh)
+    compiled = compiled.lower(steps.abstract(recipe, mesh), batch).compile()
+    return int(compiled.memory_analysis().temp_size_in_bytes)

@@ -45,9 +45,11 @@ def by_hand(projections, parameters, clips):
 def test_the_parts_of_a_step_are_timed(tmp_path):
     result = step.run(tmp_path, quick=True)
     parts = {step.VIEWS, step.MODEL_FORWARD, step.MODEL, step.LOSSES_FORWARD, step.LOSSES,
-             step.OPTIMISER, step.STEP}  # fmt: skip
+             step.OPTIMISER, step.STEP, step.IN_PARTS}  # fmt: skip
     assert set(result["milliseconds"]) == set(result["share"]) == parts
     assert result["share"][step.STEP] == 1
+    assert result["working_megabytes"].keys() == {step.STEP, step.IN_PARTS}
+    assert min(result["working_megabytes"].values()) > 0
     assert result["steps_per_second"] == pytest.approx(1000 / result["milliseconds"][step.STEP])
 
 
