@@ -3,9 +3,10 @@
 `configs/loev_tempo.py:small` on clips of noise, trained as a user trains it. Every few steps that
 training is stopped where it is, and the same compiled step, fed with one batch, takes a turn, so
 that both are timed within seconds of each other on a machine whose pace drifts over minutes. The
-loop's time is read from the clock in its event files. What else a machine does only ever adds to a
-time, so lower quartiles are compared. The time that processors worked is compared too: what others
-take of a machine is not in it, and waiting is not either.
+loop's time is read from the clock in its event files. Each turn is compared with the steps of the
+loop just before it, and the median of these ratios is reported, with its interval. The time that
+processors worked is compared too: what others take of a machine is not in it, and waiting is not
+either.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ TURNS, EVERY, WARM = 30, 5, 3
 """Turns of the bare step; the steps of one, also from one line of the loop's to the next; and the
 lines before the first turn: the first is that of a step with a look at its views."""
 
-SAVES = 6
+SAVES, RESAMPLES = 6, 2000
 
 CLIPS, SECONDS = 64, 30.0
 
@@ -56,11 +57,11 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         quick: two clips a step, few steps, once.
 
     Returns:
-        `loop_over_bare`, of lower quartiles, and `work_over_bare`, of the time of processors;
-        `step_milliseconds` and `step_processor_milliseconds` of both; `save_share`, what a
-        checkpoint adds to the steps around it over the default interval between two, and its
-        `save_milliseconds`; `start_seconds`, to the metrics of the first step, from a cold and a
-        warm program cache.
+        `loop_over_bare`, the median over turns, and its 95 % interval, `loop_over_bare_low` and
+        `loop_over_bare_high`; `work_over_bare`, of the time of processors; `step_milliseconds` and
+        `step_processor_milliseconds` of both; `save_share`, what a checkpoint adds to the steps
+        around it over the default interval between two, and its `save_milliseconds`;
+        `start_seconds`, to the metrics of the first step, from a cold and a warm program cache.
     """
     del out
     turns = 2 if quick else TURNS
@@ -90,10 +91,9 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         saving = _saving(bare_steps, steps.init(recipe, mesh), root, 1 if quick else SAVES)
         progress.update(next(done))
     progress.close()
-    step = {
-        "bare": _quartiles([turn.seconds for turn in taken]),
-        "in the loop": _quartiles(_seconds(lines, taken)),
-    }
+    in_loop, alone = np.array(_seconds(lines, taken)), np.array([turn.seconds for turn in taken])
+    step = {"bare": _quartiles(alone), "in the loop": _quartiles(in_loop)}
+    low, high = _interval(in_loop / alone)
     work = {
         "bare": statistics.fmean(turn.work for turn in taken),
         "in the loop": _work(lines, taken),
@@ -102,7 +102,9 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
     return {
         "clips": recipe.training.clips,
         "views": recipe.views.number,
-        "loop_over_bare": step["in the loop"]["lower"] / step["bare"]["lower"],
+        "loop_over_bare": float(np.median(in_loop / alone)),
+        "loop_over_bare_low": low,
+        "loop_over_bare_high": high,
         "work_over_bare": work["in the loop"] / work["bare"],
         "step_milliseconds": step,
         "step_processor_milliseconds": {name: 1000 * seconds for name, seconds in work.items()},
@@ -113,7 +115,14 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
     }
 
 
-def _quartiles(seconds: Sequence[float]) -> dict[str, float]:
+def _interval(ratios: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of a median, by a bootstrap over turns."""
+    drawn = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
+    low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _quartiles(seconds: np.ndarray) -> dict[str, float]:
     """Quartiles in milliseconds."""
     values = 1000 * np.quantile(seconds, (0.25, 0.5, 0.75))
     return dict(zip(("lower", "median", "upper"), values.tolist(), strict=True))

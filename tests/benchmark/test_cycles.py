@@ -62,9 +62,8 @@ def test_without_the_compiler_it_is_one_line(tmp_path, monkeypatch):
         cycles.run(tmp_path, quick=True)
 
 
-@pytest.mark.slow
+@pytest.mark.tpu
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 def test_all_programs_compile_for_a_tpu(tmp_path):
     result = cycles.run(tmp_path, quick=True)
     counted = result["million_cycles"]

@@ -92,6 +92,12 @@ def test_the_time_in_which_the_loop_was_stopped_is_not_its_own():
     assert loop._work(lines, taken) == pytest.approx(33 / 15)
 
 
+def test_the_interval_of_a_median_holds_it_19_times_of_20():
+    days = np.random.default_rng(0).normal(1.04, 0.02, (300, 30))
+    held = [low < 1.04 < high for low, high in map(loop._interval, days)]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.03)
+
+
 @pytest.mark.slow
 def test_the_loop_is_timed_beside_bare_steps(tmp_path, monkeypatch):
     # As the bare step here is compiled, but for one device: two clips are not for eight.
@@ -102,8 +108,8 @@ def test_the_loop_is_timed_beside_bare_steps(tmp_path, monkeypatch):
     assert min(*work.values(), *result["start_seconds"].values()) > 0
     for quartiles in times.values():
         assert 0 < quartiles["lower"] <= quartiles["median"] <= quartiles["upper"]
-    lower = times["in the loop"]["lower"] / times["bare"]["lower"]
-    assert result["loop_over_bare"] == pytest.approx(lower)
+    # Two turns: the median of their ratios lies between these, and a resample may be one alone.
+    assert result["loop_over_bare_low"] < result["loop_over_bare"] < result["loop_over_bare_high"]
     assert result["work_over_bare"] == pytest.approx(work["in the loop"] / work["bare"])
     # It is the step that is timed, not the time between lines that are written at once.
     assert result["loop_over_bare"] > 0.5
