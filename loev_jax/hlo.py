@@ -58,7 +58,8 @@ def loops(lines: Mapping[str, str]) -> list[Loop]:
         for condition, body in re.findall(
             r" while\(.*?condition=%([^\s,]+), body=%([^\s,]+)", text
         ):
-            limits = re.findall(r" = s32\[\]\S* constant\((\d+)\)", lines[condition])
+            # JAX counts in s32, loops that a TPU's compiler makes of large copies in u32.
+            limits = re.findall(r" = [su]\d+\[\]\S* constant\((\d+)\)", lines[condition])
             if len(limits) != 1:
                 raise ValueError(f"loop {body} goes round no fixed number of times")
             found.append(Loop(place, body, int(limits[0])))

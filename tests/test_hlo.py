@@ -46,6 +46,14 @@ def test_loops_are_found_with_their_trips():
     assert often[hlo.entry(program)] == 1
 
 
+def test_a_loop_may_count_in_any_integers():
+    def counted(x, w):
+        limits = jnp.uint32(0), jnp.uint32(9)
+        return jax.lax.fori_loop(*limits, lambda _, x: product(x, w), x)
+
+    assert hlo.flops(text(counted)) == pytest.approx(9 * PRODUCT, rel=1e-3)
+
+
 def test_a_loop_that_may_go_round_for_ever_is_told():
     def until(x, w):
         return jax.lax.while_loop(lambda x: jnp.sum(x) < 1e6, lambda x: x @ w, x)
