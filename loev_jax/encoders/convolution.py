@@ -162,6 +162,8 @@ def _each_on_cpu(function: Callable[..., Any], on_cpu: Callable[..., Any]) -> Ca
 
     @custom_vmap
     def single(*arguments: jax.Array) -> Any:
+        if on_cpu is function:  # a choice, even of the same, would stand twice in an export
+            return function(*arguments)
         return jax.lax.platform_dependent(*arguments, cpu=on_cpu, default=function)
 
     @single.def_vmap
