@@ -45,3 +45,31 @@ def faults(keep: str) -> int:
 def test_kept_memory_is_not_asked_for_again():
     assert faults("no") > 10 * BYTES // resource.getpagesize() // 2
     assert faults("yes") < 200
+
+
+LOOKS = """
+import gc, sys
+from loev_jax import memory
+if sys.argv[1] == "rarely":
+    memory.collect_rarely()
+looks = []
+gc.callbacks.append(lambda phase, info: phase == "start" and looks.append(info["generation"]))
+kept = [[] for _ in range(300_000)]
+print(len(looks))
+for _ in range(300_000):
+    cycle = []
+    cycle.append(cycle)
+print(sum(generation["collected"] for generation in gc.get_stats()))
+"""
+
+
+def test_python_looks_for_cycles_rarely_and_still_frees_them():
+    def looks_and_freed(how):
+        command = [sys.executable, "-c", LOOKS, how]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return map(int, done.stdout.split())
+
+    looks, freed = looks_and_freed("rarely")
+    usual, _ = looks_and_freed("as ever")
+    assert 0 < 50 * looks <= usual
+    assert freed >= 200_000
