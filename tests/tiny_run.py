@@ -1,5 +1,6 @@
 """A training directory as `launch/train.py` leaves it, with random parameters and no training."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -39,6 +40,13 @@ def write(
             if parameters is not None:
                 drawn = jax.tree.map(lambda x: np.full_like(x, parameters), drawn)
             checkpoints.save(number, state._replace(params=drawn))
+
+
+def heard_on(workdir, data):
+    """Makes `data` the data set of a run."""
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["path"] = str(data)
+    (workdir / "config.json").write_text(json.dumps(config))
 
 
 def _drawn(params, seed):
