@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,13 +21,21 @@ def batch(recipe: Recipe, mesh: Mesh) -> steps.Batch:
     return steps.to_device(audio, np.arange(clips), mesh)
 
 
-def stepper(recipe: Recipe, mesh: Mesh, given: steps.Batch, number: int = 1) -> Callable[[], None]:
-    """What takes `number` steps with a batch, to their end; its first call compiles."""
-    train_step, carried = steps.make(recipe, mesh), [steps.init(recipe, mesh)]
+class Bare:
+    """A recipe's step, compiled here and once, with the state that it takes on and its batch."""
 
-    def take() -> None:
+    def __init__(self, recipe: Recipe, mesh: Mesh) -> None:
+        self._batch, self._state = batch(recipe, mesh), steps.init(recipe, mesh)
+        jitted: Any = steps.make(recipe, mesh)
+        self._program = jitted.lower(self._state, self._batch).compile()
+
+    @property
+    def working_bytes(self) -> int:
+        """What a step holds beside the state and the clips, by the compiler's account."""
+        return int(self._program.memory_analysis().temp_size_in_bytes)
+
+    def take(self, number: int = 1) -> None:
+        """Takes `number` steps, to their end."""
         for _ in range(number):
-            carried[0], _ = train_step(carried[0], given)
-        jax.block_until_ready(carried[0])
-
-    return take
+            self._state, _ = self._program(self._state, self._batch)
+        jax.block_until_ready(self._state)

@@ -12,6 +12,7 @@ either.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import statistics
 import subprocess
@@ -81,8 +82,8 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
             started[name] = _start(root, name, given)
             progress.update(next(done))
         mesh = fsdp.make_mesh(jax.devices()[:1])
-        bare_steps = bare.stepper(recipe, mesh, bare.batch(recipe, mesh), EVERY)
-        bare_steps()  # compiles
+        bare_steps = functools.partial(bare.Bare(recipe, mesh).take, EVERY)
+        bare_steps()  # the first are slower
         taken = []
         for turn in _turns(root, bare_steps, given, turns):
             taken.append(turn)

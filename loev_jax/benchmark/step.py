@@ -93,8 +93,8 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
     in_parts = dataclasses.replace(
         recipe, training=dataclasses.replace(recipe.training, micro_batches=MICRO_BATCHES)
     )
-    for name, one in {STEP: recipe, IN_PARTS: in_parts}.items():
-        timed[name, clips] = (1, bare.stepper(one, mesh, batch))
+    whole = {name: bare.Bare(one, mesh) for name, one in {STEP: recipe, IN_PARTS: in_parts}.items()}
+    timed |= {(name, clips): (1, one.take) for name, one in whole.items()}
     measured = measure("step", timed, 1 if quick else REPETITIONS)
     milliseconds = {name: value[str(clips)] for name, value in measured.items()}
     return {
@@ -103,14 +103,5 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         "steps_per_second": 1000 / milliseconds[STEP],
         "milliseconds": milliseconds,
         "share": {name: value / milliseconds[STEP] for name, value in milliseconds.items()},
-        "working_megabytes": {
-            name: _working_bytes(one, mesh, batch) / 1e6
-            for name, one in {STEP: recipe, IN_PARTS: in_parts}.items()
-        },
+        "working_megabytes": {name: one.working_bytes / 1e6 for name, one in whole.items()},
     }
-
-
-def _working_bytes(recipe: config.Recipe, mesh: jax.sharding.Mesh, batch: steps.Batch) -> int:
-    compiled: Any = steps.make(recipe, mesh)
-    compiled = compiled.lower(steps.abstract(recipe, mesh), batch).compile()
-    return int(compiled.memory_analysis().temp_size_in_bytes)

@@ -124,6 +124,6 @@ def _time_here(root: Path, names: Sequence[str], quick: bool) -> dict[str, float
     for name in dict.fromkeys((*names, REFERENCE)):
         made = runpy.run_path(str(config_path(root, name)))["get_config"](VARIANT)
         recipe = config.read(made)
-        timed[name, 1] = (1, bare.stepper(recipe, mesh, bare.batch(recipe, mesh)))
+        timed[name, 1] = (1, bare.Bare(recipe, mesh).take)
     measured = measure("time a step", timed, QUICK_REPETITIONS if quick else REPETITIONS)
     return {name: value["1"] for name, value in measured.items()}
