@@ -33,7 +33,16 @@ def main() -> None:
         print(f"compiling {clips} clips for {_TOPOLOGY.value} ...", file=sys.stderr, flush=True)
 
     settings = _CONFIG.value.to_dict()
-    attempted(settings["training"]["clips"])
+    asked, clips = settings["training"]["clips"], compilation.divisible(settings, _TOPOLOGY.value)
+    if clips != asked:
+        print(
+            f"config.training.clips: {asked} do not divide among {_TOPOLOGY.value} "
+            f"(a multiple of {compilation.unit(settings, _TOPOLOGY.value)} does); "
+            f"this is the report of {clips}",
+            file=sys.stderr,
+        )
+        settings["training"]["clips"] = clips
+    attempted(clips)
     first = compilation.step_of(settings, _TOPOLOGY.value)
     if isinstance(first, compilation.Report):
         print(first, flush=True)

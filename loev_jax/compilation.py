@@ -10,6 +10,7 @@ rather than a fast one, so nothing here tells how long a step takes.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import time
 from collections import Counter
@@ -154,7 +155,7 @@ def largest(
     Returns:
         The report of that batch; None if not even the smallest fits.
     """
-    smallest = unit(config.read(settings), _chips(first.topology))
+    smallest = unit(settings, first.topology)
     known = {first.clips // smallest: first}  # by clips, in units of the smallest batch
 
     def compile_next(units: int) -> None:
@@ -205,13 +206,27 @@ def _aim(needed: Mapping[int, int], low: int, high: int | None, limit: int) -> i
     return aim if aim < high else (low + high) // 2
 
 
-def unit(recipe: config.Recipe, chips: int) -> int:
-    """Clips that a batch is a multiple of: each chip's micro-batches hold one, or a pair to mix."""
+def unit(settings: Mapping[str, Any], name: str) -> int:
+    """Clips that a batch is a multiple of: each chip's micro-batches hold one, or a pair to mix.
+
+    Args:
+        settings: a config, as `loev_jax.config.read` takes it.
+        name: of the topology, such as "v5e:4x4".
+
+    Raises:
+        UserError: a bad config or topology.
+    """
+    recipe, chips = config.read(settings), topology.chips(name)
     return chips * recipe.training.micro_batches * (2 if recipe.views.augmentations.mixes else 1)
 
 
-def _chips(name: str) -> int:
-    return int(np.prod([int(side) for side in name.partition(":")[2].split("x")]))
+def divisible(settings: Mapping[str, Any], name: str) -> int:
+    """The clips of a config where they divide among a topology's chips, else the nearest that do.
+
+    A recipe's batch is made for some number of chips, and what it takes of others is asked too.
+    """
+    clips, smallest = settings["training"]["clips"], unit(settings, name)
+    return smallest * max(1, (2 * clips + smallest) // (2 * smallest))
 
 
 def collectives(text: str) -> list[Collective]:
@@ -227,6 +242,12 @@ def collectives(text: str) -> list[Collective]:
         for name, lines in hlo.computations(text).items()
         for one in often[name] * _exchanged(lines)
     ]
+
+
+def in_place(text: str) -> set[int]:
+    """Numbers of a program's parameters whose memory its results are written to."""
+    header = text.partition("\n")[0]
+    return {int(number) for number in re.findall(r": \((\d+), \{\}, (?:may|must)-alias\)", header)}
 
 
 def _exchanged(lines: str) -> list[Collective]:
@@ -262,7 +283,7 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
     recipe = config.read(request["settings"])
     devices = topology.devices(name)
     mesh, clips = fsdp.make_mesh(devices, recipe.training.fsdp), recipe.training.clips
-    smallest = unit(recipe, mesh.size)
+    smallest = unit(request["settings"], name)
     if clips % smallest:
         raise UserError(
             f"config.training.clips: {clips} is no multiple of {smallest}, which {mesh.size} chips "
@@ -286,6 +307,7 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
         needed = int(float(sizes[0][0]) * {"M": 2**20, "G": _GIB}[sizes[0][1]])
         return dataclasses.asdict(TooLarge(name, clips, needed, limit))
     memory, text = compiled.memory_analysis(), compiled.as_text()
+    sizes = _sizes(state)  # its arrays are the first of the program's parameters
     report = Report(
         topology=name,
         chips=mesh.size,
@@ -299,9 +321,9 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
             + memory.generated_code_size_in_bytes
         ),
         hbm_limit=limit,
-        parameters=_bytes(state.params),
-        state=_bytes(state),
-        donated=memory.alias_size_in_bytes,
+        parameters=sum(_sizes(state.params)),
+        state=sum(sizes),
+        donated=sum(sizes[at] for at in in_place(text) if at < len(sizes)),
         flops=hlo.flops(text),
         collectives=tuple(collectives(text)),
         seconds=time.monotonic() - start,
@@ -309,14 +331,12 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
     return dataclasses.asdict(report)
 
 
-def _bytes(tree: Any) -> int:
-    """Bytes of a tree on one chip."""
-    leaves = jax.tree.leaves(tree)
-    shapes = (leaf.sharding.shard_shape(leaf.shape) for leaf in leaves)
-    return sum(
-        int(np.prod(shape, dtype=np.int64)) * leaf.dtype.itemsize
-        for shape, leaf in zip(shapes, leaves, strict=True)
-    )
+def _sizes(tree: Any) -> list[int]:
+    """Bytes of each array of a tree on one chip."""
+    return [
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    ]
 
 
 if __name__ == "__main__":

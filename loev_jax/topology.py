@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
@@ -52,6 +53,12 @@ def chip(name: str) -> str:
             "along each axis, such as v5e:4x4 or v5p:2x2x1"
         )
     return found[1]
+
+
+def chips(name: str) -> int:
+    """How many chips a topology has: "v5e:4x4" → 16. Raises UserError as `chip` does."""
+    chip(name)
+    return math.prod(int(side) for side in name.partition(":")[2].split("x"))
 
 
 def devices(name: str) -> list[jax.Device]:
