@@ -40,7 +40,9 @@ SHARED="${SHARED:-/shared}"
 train=(env JAX_COMPILATION_CACHE_DIR="$SHARED/programs" .venv/bin/python launch/train.py
   --config="$CONFIG" --workdir="$SHARED/runs/$RUN" --config.data.path="$SHARED/corpus" --distributed)
 command=$(printf '%q ' "${train[@]}" "$@")
+# By itself xpk starts again what a signal ended. Hosts that lost another end with status 1.
 create=(xpk workload create --cluster="$CLUSTER" --workload="$RUN"
-  --tpu-type="${TPU_TYPE:-v5litepod-16}" --docker-image="$IMAGE" --max-restarts=1000
+  --tpu-type="${TPU_TYPE:-v5litepod-16}" --docker-image="$IMAGE"
+  --max-restarts=1000 --restart-on-exit-codes=1
   ${ZONE:+--zone="$ZONE"} ${PROJECT:+--project="$PROJECT"} --command="$command")
 if [ -n "$DRY" ]; then printf '%q ' "${create[@]}"; echo; else "${create[@]}"; fi

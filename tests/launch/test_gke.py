@@ -20,6 +20,19 @@ LAUNCH = entry_point.ROOT / "launch"
 
 # No package has the schema of a JobSet: what surrounds its pods is written down here.
 
+RULE = {
+    "type": "object",
+    "required": ["name", "action"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string", "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"},
+        "action": {
+            "enum": ["FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts"],
+        },
+        "onJobFailureReasons": {"type": "array", "items": {"type": "string"}},
+        "targetReplicatedJobs": {"type": "array", "items": {"type": "string"}},
+    },
+}
 JOBSET = {
     "type": "object",
     "required": ["apiVersion", "kind", "metadata", "spec"],
@@ -35,7 +48,11 @@ JOBSET = {
             "properties": {
                 "failurePolicy": {
                     "type": "object",
-                    "properties": {"maxRestarts": {"type": "integer", "minimum": 0}},
+                    "additionalProperties": False,
+                    "properties": {
+                        "maxRestarts": {"type": "integer", "minimum": 0},
+                        "rules": {"type": "array", "items": RULE},
+                    },
                 },
                 "ttlSecondsAfterFinished": {"type": "integer", "minimum": 0},
                 "replicatedJobs": {
@@ -85,6 +102,21 @@ def test_the_jobset_fits_its_schema_and_its_pods_theirs():
     assert container["resources"]["limits"] == {"google.com/tpu": 4}
     with pytest.raises(kubernetes_validate.utils.ValidationError):
         kubernetes_validate.validate(job | {"spec": spec | {"paralellism": 4}}, "1.33", strict=True)
+
+
+def test_a_mistake_is_not_started_again(tmp_path):
+    """Nothing else ends a run for good: the status is that of a mistake alone."""
+    jobset = manifest("jobset.yaml")["spec"]
+    (rule,) = jobset["failurePolicy"]["rules"]
+    assert rule["action"] == "FailJobSet"
+    assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
+    job = jobset["replicatedJobs"][0]["template"]["spec"]
+    (exit_,) = job["podFailurePolicy"]["rules"]
+    assert exit_["action"] == "FailJob"
+    (container,) = job["template"]["spec"]["containers"]
+    assert exit_["onExitCodes"]["containerName"] == container["name"]
+    done = entry_point.run("launch/train.py", "--config=configs/none.py", f"--workdir={tmp_path}")
+    assert exit_["onExitCodes"]["values"] == [done.returncode]
 
 
 HOST = """
@@ -163,7 +195,8 @@ def test_xpk_is_asked_for_the_workload_of_the_jobset(xpk):
     *flags, command = asked[2:]
     assert flags == [
         *("--cluster=c", "--workload=loev", "--tpu-type=v5litepod-16"),
-        *("--docker-image=registry/loev_jax:1", "--max-restarts=1000", "--zone=z"),
+        *("--docker-image=registry/loev_jax:1", "--max-restarts=1000"),
+        *("--restart-on-exit-codes=1", "--zone=z"),
     ]
     words = shlex.split(command.removeprefix("--command="))
     pods = manifest("jobset.yaml")["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
