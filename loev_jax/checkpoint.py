@@ -175,6 +175,10 @@ class Checkpoints:
     def restore(self, step: int, like: State) -> State:
         """The state saved at `step`, on whatever devices and in whatever shards `like` is.
 
+        Args:
+            step: of the checkpoint.
+            like: a state, or what `loev_jax.step.abstract` says of one.
+
         Raises:
             DamagedError: it cannot be read, or is not what was saved.
         """

@@ -116,12 +116,12 @@ def train(settings: ConfigDict, workdir: Path) -> int:
         if not (first >= recipe.training.steps and cluster.agreed((workdir / DONE).exists())):
             keep = recipe.training.keep_checkpoints
             with Checkpoints(workdir, keep) as checkpoints, _fitting(recipe):
-                state = steps.init(recipe, mesh)
-                if newest := checkpoints.newest(state):
+                if newest := checkpoints.newest(steps.abstract(recipe, mesh)):
                     first, state = newest
                     logging.info("resumed from step %d", first)
-                elif warm is not None:
-                    state = _warmed(state, warm, recipe)
+                else:
+                    state = steps.init(recipe, mesh)
+                    state = state if warm is None else _warmed(state, warm, recipe)
                 if first < recipe.training.steps:
                     status = _loop(recipe, workdir, mesh, state, first, source(first), checkpoints)
         if first >= recipe.training.steps:
