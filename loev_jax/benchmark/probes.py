@@ -17,12 +17,12 @@ import numpy as np
 from loev_jax.benchmark.timing import Timed, measure
 from loev_jax.data import processes
 from loev_jax.evaluate import linear, mlp
-from loev_jax.evaluate.features import Parts, standardise
+from loev_jax.evaluate.features import Parts, one_thread, standardise
 
 ROWS, SIZE, CLASSES = 2000, 512, 24
 REPETITIONS = 5
 OURS, PEER = "loev_jax", "scikit-learn"
-EACH = f"{PEER}, a process per core"
+ALONE, EACH = f"{PEER}, one thread", f"{PEER}, a process per core"
 
 Probe = Callable[[], np.ndarray]
 """Fits, picks and predicts the test rows, [..., rows]."""
@@ -47,14 +47,22 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         "linear": len(linear.LOGISTIC_GRID),
         "mlp": len(grid.learning_rates) * len(grid.weight_decays) * grid.seeds,
     }
-    peers = {PEER: None, EACH: processes.available_cpus()}
-    loose = functools.partial(_linear, features, classes, peers[EACH], tol=linear.TOLERANCE)
+    cores = processes.available_cpus()
+
+    def peers(search: Callable[[int | None], np.ndarray]) -> dict[str, Probe]:
+        def alone() -> np.ndarray:
+            with one_thread():
+                return search(None)
+
+        return {PEER: lambda: search(None), ALONE: alone, EACH: lambda: search(cores)}
+
+    loose = functools.partial(_linear, features, classes, cores, tol=linear.TOLERANCE)
     probes: dict[str, dict[str, Probe]] = {
         "linear": {OURS: lambda: linear.classify(features, classes)}
-        | {n: functools.partial(_linear, features, classes, k) for n, k in peers.items()}
+        | peers(functools.partial(_linear, features, classes))
         | {f"{EACH}, our tolerance": loose},
         "mlp": {OURS: lambda: mlp.classify(features, classes, grid)}
-        | {n: functools.partial(_mlp, features, classes, grid, k) for n, k in peers.items()},
+        | peers(functools.partial(_mlp, features, classes, grid)),
     }
     result: dict[str, Any] = {"rows": rows, "size": size, "classes": CLASSES}
     for name, methods in probes.items():
@@ -63,7 +71,7 @@ def run(out: Path, quick: bool) -> dict[str, Any]:
         first = time.perf_counter() - began
         read: dict[str, np.ndarray] = {}
         timed = {(method, rows): _timed(read, method, one) for method, one in methods.items()}
-        slow = tuple(peers) if name == "mlp" else ()
+        slow = (PEER, ALONE, EACH) if name == "mlp" else ()
         took = measure(f"probes, {name}", timed, repetitions, once=slow)
         seconds = {method: one[str(rows)] / 1000 for method, one in took.items()}
         result[name] = {

@@ -6,7 +6,7 @@ import entry_point
 import numpy as np
 import pytest
 
-from loev_jax.benchmark import embedding, encoders, loop, losses, peers, scaling, step
+from loev_jax.benchmark import embedding, encoders, loop, losses, peers, probes, scaling, step
 
 
 def test_losses_are_timed_and_weighed_beside_what_is_installed(tmp_path):
@@ -51,6 +51,21 @@ def test_the_parts_of_a_step_are_timed(tmp_path):
     assert result["working_megabytes"].keys() == {step.STEP, step.IN_PARTS}
     assert min(result["working_megabytes"].values()) > 0
     assert result["steps_per_second"] == pytest.approx(1000 / result["milliseconds"][step.STEP])
+
+
+def test_probes_are_timed_beside_scikit_learn(tmp_path):
+    result = probes.run(tmp_path, quick=True)
+    methods = {probes.OURS, probes.PEER, probes.ALONE, probes.EACH}
+    assert set(result["mlp"]) == methods
+    assert set(result["linear"]) == methods | {f"{probes.EACH}, our tolerance"}
+    for name in ("linear", "mlp"):
+        for method in result[name].values():
+            assert method["times_ours"] == pytest.approx(
+                method["seconds"] / result[name][probes.OURS]["seconds"]
+            )
+            assert 0 <= method["accuracy"] <= 1
+    # Whatever the threads, it is one search.
+    assert result["linear"][probes.PEER]["accuracy"] == result["linear"][probes.EACH]["accuracy"]
 
 
 def test_embedding_is_timed_by_the_audio_it_embeds(tmp_path, monkeypatch):

@@ -43,6 +43,26 @@ def test_logistic_regression_is_scikit_learns(columns, classes):
         np.testing.assert_allclose(ours, peer.predict_proba(x[130:]), atol=1e-3)
 
 
+def test_classification_is_scikit_learns_best_on_validation():
+    """At the tolerance that is used: what stops early is no other probe."""
+    rng = np.random.default_rng(9)
+    y = rng.integers(0, 6, size=1100)
+    x = rng.normal(size=(1100, 60)) * rng.uniform(0.1, 3, size=60)[None]
+    x += 0.25 * rng.normal(size=(6, 60))[y]
+    inputs, targets = parts(x, 400, 200), parts(y, 400, 200)
+    rows = features.standardise(inputs)
+    peers = [
+        LogisticRegression(C=1 / penalty, tol=1e-7, max_iter=10_000).fit(rows.train, targets.train)
+        for penalty in linear.LOGISTIC_GRID
+    ]
+    scores = [peer.score(rows.validation, targets.validation) for peer in peers]
+    best = peers[int(np.argmax(scores))].predict(rows.test)
+    found = linear.classify(inputs, targets)
+    assert 0.5 < np.mean(best == targets.test) < 0.95
+    assert np.mean(found == best) > 0.97
+    assert abs(np.mean(found == targets.test) - np.mean(best == targets.test)) < 0.01
+
+
 def test_tags_are_scikit_learns_one_by_one():
     """And of each the penalty is the one that does best on validation."""
     rng = np.random.default_rng(8)
