@@ -233,11 +233,20 @@ def test_a_dry_run_does_nothing(pod):
     assert "launch/train.py" in done.stdout
 
 
-# The units of a worker are files; as systemd, it refuses to start one that there is.
+# The units of a worker are files; as systemd, it refuses to start one that there is. Its Python is
+# old, and what it is not made to do it says.
 WORKER = """
+mountpoint() { [ -e mounted ]; }
+python3() { return 1; }
+make() {
+  mkdir -p .venv/bin && echo 'echo python "$@"' > .venv/bin/python && chmod +x .venv/bin/python
+}
+systemctl() { [ "$*" = "show -p $3 --value loev-train" ] && cat "$3"; }
 sudo() {
   case "$1" in
     systemctl) [ "$2" != stop ] || rm "$3" ;;
+    mount) touch mounted; echo "$*" ;;
+    apt-get) echo "$*" ;;
     systemd-run)
       shift
       for word in "$@"; do
@@ -282,6 +291,44 @@ def test_what_is_left_of_a_run_makes_room_for_the_next(pod, worker):
     """The units of hosts that wait for a dead one."""
     (line,) = [one[-1] for one in pod("train")[1]]
     assert worker(line) == worker(line)
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ({"SubState": "running", "Result": "success"}, "running"),
+        ({"SubState": "failed", "Result": "exit-code"}, "failed"),
+        # A unit that there is not, or one that SIGTERM ended.
+        ({"SubState": "dead", "Result": "success"}, "none"),
+        ({"SubState": "dead", "Result": "success", "runs/loev/DONE": "9"}, "done"),
+        ({"SubState": "failed", "Result": "exit-code", "runs/loev/DONE": "9"}, "done"),
+    ],
+)
+def test_what_a_run_is_at_is_told_by_its_unit(pod, worker, tmp_path, left, said):
+    home = tmp_path / "home"
+    _, calls = pod("keep", states=["ACTIVE"], progress=["done"], MOUNT=str(home))
+    (line,) = [one[-1] for one in calls if "/DONE'" in one[-1]]
+    for name, text in left.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
+    assert worker(line) == [said]
+
+
+def test_a_worker_is_set_up_once_mounted(pod, worker, tmp_path):
+    _, calls = pod("setup", MOUNT=str(tmp_path / "m n"))
+    copied, installed = calls
+    archive = next(word for word in copied if word.endswith("loev_jax.tar.gz"))
+    shutil.copy(archive, tmp_path / "home")
+    mount = f"mount -t nfs -o hard 10.0.0.2:/share {tmp_path / 'm n'}"
+    done = worker(installed[-1])
+    assert done[0:2] == ["apt-get -qq update", "apt-get -qq install -y nfs-common make"]
+    assert mount in done
+    assert "apt-get -qq install -y python3.11 python3.11-venv" in done
+    assert done[-1].endswith("pip install --require-hashes --no-deps -r requirements-tpu.lock")
+    assert (tmp_path / "home/loev_jax/launch/tpu/pod.sh").exists()
+    again = worker(installed[-1])
+    assert mount not in again
+    assert again[-1] == done[-1]
 
 
 @pytest.mark.parametrize(
