@@ -43,7 +43,7 @@ def main() -> None:
         )
         settings["training"]["clips"] = clips
     attempted(clips)
-    first = compilation.step_of(settings, _TOPOLOGY.value)
+    first = compilation.step_of(settings, _TOPOLOGY.value, look=True)
     if isinstance(first, compilation.Report):
         print(first, flush=True)
     if _LARGEST.value:

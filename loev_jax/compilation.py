@@ -22,6 +22,7 @@ import numpy as np
 
 from loev_jax import config, fsdp, hlo, step, topology
 from loev_jax.errors import UserError
+from loev_jax.monitor import inspection
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -60,6 +61,8 @@ class Report:
         rows: views of the global batch.
         hbm: bytes of a chip's memory that the step takes at its peak.
         hbm_limit: that a program can have.
+        look: as `hbm`, of a look at the views (`loev_jax.monitor.inspection`), a program of its own
+            beside the state; 0 where none was compiled.
         parameters: bytes of the model's that lie on one chip, f32.
         state: bytes of all that is trained and kept, of which they are a part, on one chip.
         donated: bytes of the state that a step writes over instead of beside.
@@ -74,6 +77,7 @@ class Report:
     rows: int
     hbm: int
     hbm_limit: int
+    look: int
     parameters: int
     state: int
     donated: int
@@ -87,6 +91,7 @@ class Report:
             f"(compiled in {self.seconds:.0f} s)",
             f"HBM a chip        {self.hbm / _GIB:.2f} of {self.hbm_limit / _GIB:.2f} GiB "
             f"({self.hbm / self.hbm_limit:.0%})",
+            *([f"a look at views   {self.look / _GIB:.2f} GiB"] if self.look else []),
             f"state             {self.state / _GIB:.3f} GiB on every chip, parameters "
             f"{self.parameters / _GIB:.3f}; {self.donated / self.state:.0%} is written in place",
             f"work              {self.flops / 1e12:.3f} TFLOP a chip and step",
@@ -118,19 +123,20 @@ class TooLarge:
         )
 
 
-def step_of(settings: Mapping[str, Any], name: str) -> Report | TooLarge:
+def step_of(settings: Mapping[str, Any], name: str, *, look: bool = False) -> Report | TooLarge:
     """Compiles the step of a config for a topology, in a process of its own.
 
     Args:
         settings: a config, as `loev_jax.config.read` takes it.
         name: of the topology, such as "v5e:4x4".
+        look: whether to compile a look at the views too, where the config asks for any.
 
     Raises:
         UserError: a bad config, topology or batch; libtpu is not installed or gives up.
     """
     topology.chip(name)
     topology.check_compiler()
-    request = {"settings": settings, "topology": name}
+    request = {"settings": settings, "topology": name, "look": look}
     answered = topology.apart(__name__, request, f"the step for {name}")
     if "rows" not in answered:
         return TooLarge(**answered)
@@ -297,30 +303,24 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
     }
     arguments = (state, topology.on(batch, step.split_over(mesh)))
     jitted: Any = step.make(recipe, mesh)
-    lowered = jitted.trace(*arguments).lower(lowering_platforms=("tpu",))
     try:
-        compiled = lowered.compile(_QUICKLY if mesh.size > 1 else None)
+        compiled = _compiled(jitted, arguments, mesh)
     except jax.errors.JaxRuntimeError as error:
         sizes = re.findall(r"(\d+(?:\.\d+)?)([MG])", str(error))
         if "RESOURCE_EXHAUSTED" not in str(error) or not sizes:
             raise
         needed = int(float(sizes[0][0]) * {"M": 2**20, "G": _GIB}[sizes[0][1]])
         return dataclasses.asdict(TooLarge(name, clips, needed, limit))
-    memory, text = compiled.memory_analysis(), compiled.as_text()
+    text = compiled.as_text()
     sizes = _sizes(state)  # its arrays are the first of the program's parameters
     report = Report(
         topology=name,
         chips=mesh.size,
         clips=clips,
         rows=clips * recipe.views.number,
-        hbm=(
-            memory.argument_size_in_bytes
-            + memory.output_size_in_bytes
-            - memory.alias_size_in_bytes
-            + memory.temp_size_in_bytes
-            + memory.generated_code_size_in_bytes
-        ),
+        hbm=_peak(compiled),
         hbm_limit=limit,
+        look=_look(recipe, mesh, arguments) if request["look"] else 0,
         parameters=sum(_sizes(state.params)),
         state=sum(sizes),
         donated=sum(sizes[at] for at in in_place(text) if at < len(sizes)),
@@ -329,6 +329,32 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
         seconds=time.monotonic() - start,
     )
     return dataclasses.asdict(report)
+
+
+def _compiled(jitted: Any, arguments: tuple[Any, ...], mesh: jax.sharding.Mesh) -> Any:
+    lowered = jitted.trace(*arguments).lower(lowering_platforms=("tpu",))
+    return lowered.compile(_QUICKLY if mesh.size > 1 else None)
+
+
+def _look(recipe: config.Recipe, mesh: jax.sharding.Mesh, arguments: tuple[Any, Any]) -> int:
+    """What a look at the views takes of a chip, the state with it; 0 where the config has none."""
+    if not recipe.training.inspect_every:
+        return 0
+    state, batch = arguments
+    seen = _compiled(inspection.make(recipe, mesh), (state.params, batch), mesh)
+    return _peak(seen) + sum(_sizes(state)) - sum(_sizes(state.params))
+
+
+def _peak(compiled: Any) -> int:
+    """Bytes of a chip's memory that a program takes."""
+    memory = compiled.memory_analysis()
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes
+    )
 
 
 def _sizes(tree: Any) -> list[int]:

@@ -98,7 +98,7 @@ def memory(clips: int, fixed: int, each: int, curve: float) -> Report | TooLarge
     needed, limit = int(fixed + each * clips * (1 + curve * clips)), 10**6
     if needed > limit:
         return TooLarge("v5e:2x2", clips, needed, limit)
-    return Report("v5e:2x2", 4, clips, 4 * clips, needed, limit, 1, 1, 1, 1.0, (), 0.0)
+    return Report("v5e:2x2", 4, clips, 4 * clips, needed, limit, 0, 1, 1, 1, 1.0, (), 0.0)
 
 
 @given(
@@ -165,7 +165,7 @@ def test_what_the_other_process_says_is_told(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def on_four() -> Report:
-    report = compilation.step_of(settings_of(24), "v5e:2x2")
+    report = compilation.step_of(settings_of(24), "v5e:2x2", look=True)
     assert isinstance(report, Report)
     return report
 
@@ -202,6 +202,13 @@ def check_what_crosses_chips(report: Report) -> None:
 @pytest.mark.tpu
 def test_what_crosses_chips_is_small_and_in_f32(on_four):
     check_what_crosses_chips(on_four)
+
+
+@pytest.mark.tpu
+def test_a_look_at_the_views_compiles_and_fits(on_four):
+    """It is made at the first step, with the state of the training beside it."""
+    assert on_four.state < on_four.look < 0.1 * on_four.hbm_limit
+    assert f"a look at views   {on_four.look / 2**30:.2f} GiB" in str(on_four)
 
 
 @pytest.mark.tpu

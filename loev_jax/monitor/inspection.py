@@ -3,7 +3,7 @@
 It is a program of its own on the device, beside the train step, whose losses it does not change.
 Like the step it is a function of (seed, step, example): a run that is resumed shows the same. The
 compiler divides the clips that are looked at over all devices. So their audio crosses devices, and
-no other; `launch/compile.py` does not count it.
+no other; `launch/compile.py` tells its memory, and does not count what it exchanges.
 """
 
 from __future__ import annotations
