@@ -13,24 +13,6 @@ _TONICS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _OCTAVES = (1.0, 2.0, 0.5, 3.0, 1.0 / 3.0)
 
 
-def r2(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Coefficient of determination, 1 - residual / total sum of squares about the truth's mean.
-
-    Not symmetric: exchanging the arguments gives another number (the published code did that).
-
-    Args:
-        truth: [n].
-        predicted: [n].
-
-    Returns:
-        At most 1; 0 for the best constant; NaN where the truth does not vary.
-    """
-    total = np.sum(np.square(truth - truth.mean())) if len(truth) else 0.0
-    if total == 0:
-        return float("nan")
-    return float(1.0 - np.sum(np.square(truth - predicted)) / total)
-
-
 def tempo_hits(
     truth: np.ndarray, estimate: np.ndarray, tolerance: float, octaves: bool = False
 ) -> np.ndarray:

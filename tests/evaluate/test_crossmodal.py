@@ -69,12 +69,15 @@ def test_labels_of_the_test_split_choose_nothing(facts, spaces, monkeypatch):
 
 def test_ranks_are_those_of_the_diagonal():
     rng = np.random.default_rng(1)
-    alike, pieces = rng.normal(size=(30, 30)), np.arange(30)
+    alike, pieces = rng.normal(size=(30, 30)) + 1.5 * np.eye(30), np.arange(30)
     found = crossmodal._both_ways(alike, pieces, "x")
     for way, rows in (("to", alike), ("from", alike.T)):
-        place = [1 + int(np.sum(row > row[at])) for at, row in enumerate(rows)]
-        assert found[f"x_{way}_audio_mrr"] == pytest.approx(np.mean(1 / np.array(place)))
-        assert found[f"x_{way}_audio_r5"] == pytest.approx(np.mean(np.array(place) <= 5))
+        order = [sorted(range(30), key=lambda one, row=row: -row[one]) for row in rows]
+        place = [1 + line.index(at) for at, line in enumerate(order)]
+        assert found[f"x_{way}_audio_mrr"] == pytest.approx(np.mean([1 / one for one in place]))
+        shares = [np.mean([one <= k for one in place]) for k in (1, 5, 10)]
+        assert [found[f"x_{way}_audio_r{k}"] for k in (1, 5, 10)] == pytest.approx(shares)
+        assert 0 < shares[0] < shares[1] < shares[2] < 1
 
 
 def test_targeted_searches_equal_a_brute_force_reference(facts, spaces, monkeypatch):

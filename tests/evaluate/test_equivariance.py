@@ -21,22 +21,23 @@ def test_shuffled_differences_teach_nothing(known, vectors):
     assert max(shuffled.values()) < 0.1
 
 
-def test_the_difference_stands_for_the_concatenated_pair_in_both_directions(known, vectors):
+@pytest.mark.parametrize(("name", "space"), [("time_stretch", "tempo"), ("pitch_shift", "key")])
+def test_the_difference_stands_for_the_concatenated_pair_both_ways(known, vectors, name, space):
     """The literal protocol: ridge on [z_a, z_b], fitted on every pair and its reverse."""
 
     def pairs(split, forward=True, backward=True):
-        one, theta = vectors[split], known[split].differences["time_stretch"]
-        a, b = one.clean["tempo"] / scale[None], one.moved["tempo"] / scale[None]
+        one, theta = vectors[split], known[split].differences[name]
+        a, b = one.clean[space] / scale[None], one.moved[space] / scale[None]
         both = ([[a, b]] if forward else []) + ([[b, a]] if backward else [])
         target = ([theta] if forward else []) + ([-theta] if backward else [])
         return np.concatenate([np.concatenate(ab, axis=1) for ab in both]), np.concatenate(target)
 
     train = vectors["train"]
-    scale = np.sqrt(np.mean((train.moved["tempo"] - train.clean["tempo"]) ** 2, axis=0))
+    scale = np.sqrt(np.mean((train.moved[space] - train.clean[space]) ** 2, axis=0))
     peers = [Ridge(alpha).fit(*pairs("train")) for alpha in RIDGE_GRID]
     x, y = pairs("validation")
     best = peers[int(np.argmin([np.sum((peer.predict(x) - y) ** 2) for peer in peers]))]
-    mine = Equivariance().score(known, vectors, "tempo")["time_stretch_r2"]
+    mine = Equivariance().score(known, vectors, space)[f"{name}_r2"]
     for direction in ({"backward": False}, {"forward": False}):
         assert best.score(*pairs("test", **direction)) == pytest.approx(mine, abs=1e-6)
 
