@@ -61,8 +61,10 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
         except OSError as error:
             raise UserError(f"--out={directory}: {error.strerror}") from error
     results = _planned(root, names, settings, splits.digest(opened, None), out)
-    if not results.classical:
-        results.classical = classical.measure(records.open_split(settings.data, splits.TEST))
+    if not results.classical_intervals:  # older comparisons have none, and another hop
+        scores = classical.measure(records.open_split(settings.data, splits.TEST))
+        results.classical = {name: float(score) for name, score in scores.items()}
+        results.classical_intervals = {name: list(one.interval) for name, one in scores.items()}
     runs.write(out, results)
     todo = [(name, seed) for name, seed in results.missing() if name in names]
     for number, (name, seed) in enumerate(todo):

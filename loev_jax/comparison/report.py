@@ -47,6 +47,9 @@ BOUNDED = ("tempo_acc1", "tempo_acc2", "key_weighted", "instrument_accuracy")
 
 PANELS = (*COLUMNS, *PARAMETERS)
 
+CLASSICAL = "librosa, Krumhansl"
+"""The row of the estimators that learn nothing."""
+
 Row = tuple[str, str, list[Mapping[str, float | None]]]
 """A recipe's name, a space, and its metrics in the run of each seed."""
 
@@ -74,9 +77,7 @@ def mean_and_deviation(values: Sequence[float | None]) -> str:
 def markdown(results: Results) -> str:
     """What was run, in how long, and the tables."""
     plan, found = results.plan, rows(results)
-    unlearned: list[Row] = (
-        [("librosa, Krumhansl", "-", [results.classical])] if results.classical else []
-    )
+    unlearned: list[Row] = [(CLASSICAL, "-", [results.classical])] if results.classical else []
     done = sum(len(results.done(name)) for name in plan.steps)
     per_recipe = [
         [
@@ -123,12 +124,15 @@ def _intervals(results: Results) -> str:
     Seeds are evaluated on the same clips, so that more of them do not make an interval shorter.
     """
     lines = []
+    if known := results.classical_intervals:
+        ends = [_mean_ends([known.get(metric)]) for metric in BOUNDED]
+        lines.append([CLASSICAL, "-", "1", *ends])
     for name in results.plan.steps:
         kept = INTERVALS[CHECKPOINT]
-        known = [run[kept] for run in results.done(name) if kept in run]
-        for space in known[0] if known else ():
-            values = [_mean_ends([one[space].get(metric) for one in known]) for metric in BOUNDED]
-            lines.append([RECIPES[name], space, str(len(known)), *values])
+        runs = [run[kept] for run in results.done(name) if kept in run]
+        for space in runs[0] if runs else ():
+            values = [_mean_ends([one[space].get(metric) for one in runs]) for metric in BOUNDED]
+            lines.append([RECIPES[name], space, str(len(runs)), *values])
     head = ["recipe", "space", "seeds", *(f"{COLUMNS[metric]}, 95 %" for metric in BOUNDED)]
     return table.markdown(head, lines) if lines else ""
 

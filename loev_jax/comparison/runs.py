@@ -45,11 +45,13 @@ class Results:
             ("intervals"), what its heads keep ("heads"), and the seconds that it took; those of a
             training that was resumed are not known.
         classical: metrics of the estimators that learn nothing, on the same test clips.
+        classical_intervals: both ends of their 95 % intervals.
     """
 
     plan: Plan
     runs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     classical: dict[str, float] = dataclasses.field(default_factory=dict)
+    classical_intervals: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def done(self, name: str) -> list[dict[str, Any]]:
         """The finished runs of a recipe, by seed."""
@@ -75,7 +77,12 @@ def read(directory: Path) -> Results | None:
     path = directory / FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Results(Plan(**found["plan"]), dict(found["runs"]), dict(found.get("classical", {})))
+        sections = ("classical", "classical_intervals")
+        return Results(
+            Plan(**found["plan"]),
+            dict(found["runs"]),
+            **{name: dict(found[name]) for name in sections if name in found},
+        )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -12,6 +12,7 @@ PLAN = Plan("data", "c0ffee", False, 3, 100, STEPS, MILLISECONDS)
 
 
 CLASSICAL = {"tempo_acc1": 0.7, "tempo_acc2": 0.9, "key_weighted": 0.8}
+CLASSICAL_INTERVALS = {name: [one - 0.05, one + 0.04] for name, one in CLASSICAL.items()}
 
 
 def who_times(root, names, quick) -> dict[str, int]:
@@ -39,4 +40,5 @@ def run(seed: int = 0) -> dict:
 
 def results(*done: tuple[str, int]) -> Results:
     """Results of some (recipe, seed), all of the plan by default."""
-    return Results(PLAN, {key(*one): run(one[1]) for one in done or PLAN.runs()}, CLASSICAL)
+    found = {key(*one): run(one[1]) for one in done or PLAN.runs()}
+    return Results(PLAN, found, CLASSICAL, CLASSICAL_INTERVALS)

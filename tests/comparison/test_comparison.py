@@ -1,5 +1,6 @@
 """A comparison from its plan to its tables, with runs that take no time."""
 
+import dataclasses
 from pathlib import Path
 
 import made_up
@@ -8,6 +9,7 @@ import pytest
 from loev_jax.comparison import comparison, runs
 from loev_jax.comparison import plan as plans
 from loev_jax.errors import UserError
+from loev_jax.evaluate.figures import Figure
 
 ALL = list(made_up.STEPS)
 
@@ -37,7 +39,8 @@ class Laboratory:
 
     def listen(self, split):
         self.heard += 1
-        return made_up.CLASSICAL
+        ends = made_up.CLASSICAL_INTERVALS
+        return {name: Figure(one, ends[name]) for name, one in made_up.CLASSICAL.items()}
 
 
 @pytest.fixture(name="laboratory")
@@ -65,6 +68,12 @@ def test_all_recipes_at_equal_time_then_the_tables(laboratory, tmp_path, capsys)
     compare(tmp_path)
     assert len(laboratory.done) == 6
     assert laboratory.heard == 1
+    found = runs.read(tmp_path)
+    assert found.classical == made_up.CLASSICAL
+    assert found.classical_intervals == made_up.CLASSICAL_INTERVALS
+    runs.write(tmp_path, dataclasses.replace(found, classical_intervals={}))  # an older one
+    compare(tmp_path)
+    assert laboratory.heard == 2
 
 
 def test_what_broke_off_goes_on(laboratory, tmp_path):
