@@ -10,6 +10,8 @@ breathes. Everything is a function of (seed, number).
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -19,10 +21,27 @@ from loev_jax.corpus.score import Score
 
 SLOWEST, FASTEST = 60.0, 140.0  # notated beats a minute
 VOICES = {"low": 50.0, "high": 62.0}  # MIDI note about which the melody lies
+NEAR = 0.08
+"""Of a clip's tempo: within it a neighbour's counts as the same, and a hum's does not come."""
+
+_TRIES = 100  # tempi, of which the first is taken that is near none
 _HIGHEST_PARTIAL = 3_500.0  # Hz: above it a hum is silent
 _RESONANCES = ((250.0, 90.0), (1_050.0, 220.0), (2_200.0, 320.0))  # frequency and width, Hz
 _CONTROL = 100  # values a second of what moves slowly
 _PEAK = 0.6
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """How a clip plays a piece.
+
+    Attributes:
+        tempo: in notated beats a minute.
+        transposition: semitones from the score.
+    """
+
+    tempo: float
+    transposition: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,17 +78,32 @@ def melody(score: Score) -> np.ndarray:
     return rows
 
 
-def draw(score: Score, seed: int, number: int) -> Hum:
-    """Draws how hum `number` of a set with `seed` goes; it is never in the score's own key."""
+def draw(score: Score, clips: Sequence[Played], seed: int, number: int) -> Hum:
+    """Draws how hum `number` of a set with `seed` goes, unlike these clips of its piece.
+
+    It is in another key, at a tempo that is not `NEAR`, and, where one of `VOICES` can, more than
+    six semitones away, nearer to another octave. A piece that is heard in every key, or at every
+    tempo, is hummed in any.
+    """
     random = np.random.default_rng([seed, number, 1])
-    voice = str(random.choice(list(VOICES)))
-    key = int(random.choice([step for step in range(-5, 7) if step]))
-    middle = float(np.median(melody(score)[:, 2])) + key
-    octave = round((VOICES[voice] - middle) / 12)
+    middle = float(np.median(melody(score)[:, 2]))
+    within = [
+        (voice, math.ceil(note - middle) + step)
+        for voice, note in VOICES.items()
+        for step in range(-6, 6)
+    ]
+    taken = [clip.transposition for clip in clips]
+    keys = [one for one in within if all((one[1] - there) % 12 for there in taken)]
+    octaves = [one for one in keys if all(abs(one[1] - there) > 6 for there in taken)]
+    ways = octaves or keys or within
+    voice, transposition = ways[random.integers(len(ways))]
+    tempi = np.exp(random.uniform(np.log(SLOWEST), np.log(FASTEST), size=(_TRIES, 1)))
+    known = np.array([[clip.tempo for clip in clips]])
+    away = (np.abs(tempi - known) > NEAR * known).all(axis=1)
     bars = int(score.period // score.beats_per_bar)
     return Hum(
-        tempo=float(np.exp(random.uniform(np.log(SLOWEST), np.log(FASTEST)))),
-        transposition=key + 12 * octave,
+        tempo=float(tempi[away.argmax(), 0]),
+        transposition=transposition,
         start=score.pickup + score.beats_per_bar * int(random.integers(max(1, bars // 2))),
         voice=voice,
         vibrato=(float(random.uniform(4.5, 6.5)), float(random.uniform(0.1, 0.5))),
@@ -87,6 +121,7 @@ def pitch_and_loudness(score: Score, hum: Hum, seconds: float) -> tuple[np.ndarr
     random = np.random.default_rng(hum.seed)
     steps = round(seconds * _CONTROL)
     drift = gaussian_filter1d(random.normal(size=steps), 2.0 * _CONTROL, mode="nearest")
+    drift -= drift.mean()
     drift *= 0.07 / max(float(drift.std()), 1e-9)
     beat = hum.start + np.cumsum(hum.tempo / 60 / _CONTROL * np.exp(drift)) - 1e-9
     notes = melody(score)

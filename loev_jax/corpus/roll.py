@@ -50,10 +50,8 @@ def perform(score: Score, tempo: float, key: int) -> Notes:
         key: 0-23, of the score's mode; the notes move by at most six semitones.
     """
     second = 60.0 / tempo
-    steps = (key - score.key + 5) % 12 - 5
-    return Notes(
-        score.onset * second, score.duration * second, score.pitch + steps, score.period * second
-    )
+    pitch = score.pitch + score.steps_to(key)
+    return Notes(score.onset * second, score.duration * second, pitch, score.period * second)
 
 
 def read_midi(path: pathlib.Path) -> Notes:

@@ -83,6 +83,10 @@ class Score:
         """Notated beats in a bar."""
         return METRES[self.metre][1]
 
+    def steps_to(self, key: int) -> int:
+        """Semitones from the notated key to another one (0-23) of its mode, -5 to 6."""
+        return (key - self.key + 5) % 12 - 5
+
     @property
     def period(self) -> float:
         """Beats after which the piece starts again: its length, filled up to whole bars."""

@@ -128,7 +128,7 @@ class Embedding:
                 facts[name] = dataclasses.replace(facts[name], rolls=self._rolls(facts[name]))
         # Of what is in the gallery: with `--clips`, or clips that are too short, not all pieces.
         asked = Humming.name in self._tasks
-        hums = humming.of(facts[splits.TEST].pieces, self._recipe.seed) if asked else None
+        hums = humming.of(facts[splits.TEST], self._recipe.seed) if asked else None
         if hums is not None:
             facts[HUMS], found = self._embedder.embed(
                 these, hums, number=len(self._splits), seed=self._recipe.seed

@@ -1,4 +1,4 @@
-"""Query by humming: a hummed melody, in another key and tempo, looks for its piece.
+"""Query by humming: a hummed melody, in a key and at a tempo of its own, looks for its piece.
 
 The pieces of the test split are hummed by `loev_jax.corpus.humming`; a set of other pieces has no
 scores to hum from, and is left out.
@@ -6,15 +6,14 @@ scores to hum from, and is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from loev_jax.corpus import humming, scores
 from loev_jax.data import records
-from loev_jax.errors import UserError
-from loev_jax.evaluate import clips, figures
+from loev_jax.evaluate import crossmodal, figures
 from loev_jax.evaluate.evaluator import too_few
 from loev_jax.evaluate.retrieval import cosines
 from loev_jax.evaluate.spaces import Facts, Vectored
@@ -23,20 +22,21 @@ HUMS = "hums"
 """What the hums are called among the splits."""
 
 SECONDS = 12.0
-MOST = 200
 
 
 class Hums:
-    """Hums of some pieces, as a split: what the embedder needs of one."""
+    """A hum of each piece of some clips, as a split: what the embedder needs of one."""
 
     name = HUMS
     path = "the built-in corpus"
     label_names: Sequence[str] = ()
 
-    def __init__(self, pieces: Sequence[str], seed: int) -> None:
-        """Of at most `MOST` of these pieces, spread evenly."""
-        distinct = sorted(set(pieces))
-        self._pieces = [distinct[at] for at in clips.choose(len(distinct), MOST)]
+    def __init__(self, pieces: np.ndarray, tempi: np.ndarray, keys: np.ndarray, seed: int) -> None:
+        """Of the pieces of clips at these tempi and in these keys (0-23), [clips] each."""
+        self._clips: dict[str, list[tuple[float, int]]] = {}
+        for piece, tempo, key in zip(pieces, tempi, keys, strict=True):
+            self._clips.setdefault(str(piece), []).append((float(tempo), int(key)))
+        self._pieces = sorted(self._clips)
         self._seed = seed
 
     def __len__(self) -> int:
@@ -45,7 +45,8 @@ class Hums:
     def __getitem__(self, number: int) -> dict[str, Any]:
         piece = self._pieces[number]
         score = scores.load(piece)
-        hum = humming.draw(score, self._seed, number)
+        clips = [humming.Played(tempo, score.steps_to(key)) for tempo, key in self._clips[piece]]
+        hum = humming.draw(score, clips, self._seed, number)
         audio = humming.render(score, hum, SECONDS)
         return {records.AUDIO: audio, records.ID: f"hum of {piece}", records.PIECE: piece}
 
@@ -53,14 +54,11 @@ class Hums:
         return (self[number] for number in range(len(self)))
 
 
-def of(pieces: Iterable[str], seed: int) -> Hums | None:
+def of(facts: Facts, seed: int) -> Hums | None:
     """Hums of the pieces of some clips; None where they are not of the built-in corpus."""
-    wanted = [str(piece) for piece in pieces]
-    try:
-        known = {source.piece for source in scores.sources()}
-    except UserError:  # the scores are not installed
+    if not crossmodal.scored(facts.pieces, facts.labels):
         return None
-    return Hums(wanted, seed) if set(wanted) <= known else None
+    return Hums(facts.pieces, facts.labels["tempo"], facts.labels["key"], seed)
 
 
 class Humming:

@@ -3,8 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 import synthetic
-import tiny_music
 
+from loev_jax.corpus import scores
+from loev_jax.corpus.humming import Played
 from loev_jax.data import records
 from loev_jax.evaluate import humming
 from loev_jax.evaluate.humming import Humming
@@ -62,19 +63,34 @@ def test_a_hum_finds_its_piece_where_the_space_holds_melodies():
     assert found["humming_mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
 
 
-def test_pieces_of_ones_own_have_no_score(tmp_path):
-    split = records.open_split(tiny_music.write(tmp_path / "data"), "test")
-    assert humming.of(split.labels(records.PIECE), 0) is None
+def test_pieces_of_ones_own_have_no_score():
+    assert humming.of(synthetic.facts()["test"], 0) is None
     assert "no score to hum" in Humming().left_out(synthetic.facts())[0]
     assert Humming().score(synthetic.facts(), {}, "x") == {}
 
 
 def test_hums_are_records_of_their_pieces():
     pieces = ["bach/bwv338", "ryansMammoth/RakesOfWestmeathJig"]
-    hums = humming.Hums([*pieces, pieces[0]], 0)
+    labels = {"tempo": np.array([90.0, 120.0, 75.0]), "key": np.array([19, 2, 14])}
+    test = dataclasses.replace(
+        synthetic.facts()["test"], pieces=np.array([*pieces, pieces[0]]), labels=labels
+    )
+    hums = humming.of(test, 0)
     assert len(hums) == 2
     assert [hum[records.PIECE] for hum in hums] == [
         "bach/bwv338",
         "ryansMammoth/RakesOfWestmeathJig",
     ]
     assert all(len(hum[records.AUDIO]) == 12 * 16_000 for hum in hums)
+
+
+def test_hums_are_drawn_beside_what_their_clips_are(monkeypatch):
+    """Of the chorale there are two, a fourth up and a semitone down."""
+    pieces = np.array(["ryansMammoth/RakesOfWestmeathJig", "bach/bwv338", "bach/bwv338"])
+    keys = [scores.load(str(piece)).key for piece in pieces]
+    keys = [key // 12 * 12 + (key + step) % 12 for key, step in zip(keys, (6, 5, -1), strict=True)]
+    known = []
+    monkeypatch.setattr(humming.humming, "draw", lambda score, clips, *_: known.append(clips))
+    monkeypatch.setattr(humming.humming, "render", lambda *_: None)
+    list(humming.Hums(pieces, np.array([60.0, 80.0, 100.0]), np.array(keys), 0))
+    assert known == [[Played(80.0, 5), Played(100.0, -1)], [Played(60.0, 6)]]

@@ -72,7 +72,7 @@ def test_a_hum_in_a_file_is_ranked_as_by_the_loaded_model(run, tmp_path):
     """Beside cosines made with `loev_jax.load`, one segment at a time."""
     clips = list(records.open_split(run / "data", "test"))
     score = scores.load(clips[0]["piece"])
-    hum = humming.render(score, humming.draw(score, 0, 0), 5.0)
+    hum = humming.render(score, humming.draw(score, [], 0, 0), 5.0)
     soundfile.write(tmp_path / "hum.wav", hum, 16_000)
     done = query(run, f"--audio={tmp_path / 'hum.wav'}", "--space=tempo", "--top=12")
     _, _, *rows = rows_of(done)
