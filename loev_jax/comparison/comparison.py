@@ -61,6 +61,7 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
         except OSError as error:
             raise UserError(f"--out={directory}: {error.strerror}") from error
     results = _planned(root, names, settings, splits.digest(opened, None), out)
+    results.candidates = len(opened[splits.TEST])
     if not results.classical_intervals:  # older comparisons have none, and another hop
         scores = classical.measure(records.open_split(settings.data, splits.TEST))
         results.classical = {name: float(score) for name, score in scores.items()}

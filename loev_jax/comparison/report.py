@@ -12,7 +12,7 @@ from loev_jax import table
 from loev_jax.comparison.plan import RECIPES, REFERENCE
 from loev_jax.comparison.runs import Results
 from loev_jax.evaluate import matrices
-from loev_jax.evaluate.report import number
+from loev_jax.evaluate.report import SCORES, SEARCHES, WORDS, chance, number
 from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT
 
 COLUMNS = {
@@ -29,21 +29,13 @@ COLUMNS = {
 
 PARAMETERS = {"time_stretch_r2": "stretch", "pitch_shift_r2": "shift"}
 """Columns of the second: R² of the parameters' differences, by metric. The third has their means
-where a head keeps the parameter and where it does not."""
+where a head keeps the parameter and where it does not, and the rest are of searches."""
 
-SEARCHES = {
-    "text_to_audio_mrr": "words to audio, MRR",
-    "text_from_audio_mrr": "audio to words, MRR",
-    "text_tempo": "first ten for a tempo",
-    "text_key": "first ten for a key",
-    "score_to_audio_mrr": "score to audio, MRR",
-    "score_from_audio_mrr": "audio to score, MRR",
-    "humming_mrr": "humming, MRR",
+BOUNDED = {
+    name: COLUMNS[name]
+    for name in ("tempo_acc1", "tempo_acc2", "tempo_r2", "key_weighted", "instrument_accuracy")
 }
-"""Columns of the last, by metric: what words, scores and hums find."""
-
-BOUNDED = ("tempo_acc1", "tempo_acc2", "key_weighted", "instrument_accuracy")
-"""Metrics of `COLUMNS` whose intervals are shown."""
+"""Those of `COLUMNS` whose intervals are shown."""
 
 PANELS = (*COLUMNS, *PARAMETERS)
 
@@ -78,6 +70,10 @@ def markdown(results: Results) -> str:
     """What was run, in how long, and the tables."""
     plan, found = results.plan, rows(results)
     unlearned: list[Row] = [(CLASSICAL, "-", [results.classical])] if results.classical else []
+    blind: list[Row] = []
+    if clips := results.candidates:
+        searches = {name: chance(name, clips) for name in (*SEARCHES, *WORDS, *SCORES)}
+        blind = [("chance", f"among {clips}", [searches])]
     done = sum(len(results.done(name)) for name in plan.steps)
     per_recipe = [
         [
@@ -93,11 +89,15 @@ def markdown(results: Results) -> str:
         table.markdown(
             ["recipe", "steps", "ms a step, timed in turn", "s of training"], per_recipe
         ),
-        _metrics([*unlearned, *found], COLUMNS),
-        _intervals(results),
+        _metrics(found, COLUMNS, unlearned),
+        _intervals(results, BOUNDED),
         _metrics(found, PARAMETERS),
+        _intervals(results, PARAMETERS),
         _disentanglement(results),
-        _metrics(found, SEARCHES),
+        _metrics(found, SEARCHES, blind),
+        _intervals(results, SEARCHES),
+        _metrics(found, WORDS, blind),
+        _metrics(found, SCORES, blind),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -107,33 +107,40 @@ def _seconds(run: Mapping[str, Any]) -> str:
     return "-" if seconds is None else f"{seconds:.0f}"
 
 
-def _metrics(found: list[Row], columns: Mapping[str, str]) -> str:
-    """A table of the runs in which any of these metrics was asked for; "" of none."""
+def _metrics(found: list[Row], columns: Mapping[str, str], above: Sequence[Row] = ()) -> str:
+    """A table of the runs in which any of these metrics was asked for, below others; "" of none."""
     lines = []
-    for recipe, space, runs in found:
+    for recipe, space, runs in (*above, *found):
         asked = [one for one in runs if any(metric in one for metric in columns)]
         values = (mean_and_deviation([one.get(metric) for one in asked]) for metric in columns)
         if asked:
             lines.append([recipe, space, str(len(asked)), *values])
-    return table.markdown(["recipe", "space", "seeds", *columns.values()], lines) if lines else ""
+    if len(lines) <= len(above):
+        return ""
+    return table.markdown(["recipe", "space", "seeds", *columns.values()], lines)
 
 
-def _intervals(results: Results) -> str:
-    """A table of the 95 % intervals that the choice of test clips leaves: the mean of each end.
+def _intervals(results: Results, columns: Mapping[str, str]) -> str:
+    """A table of the 95 % intervals that the choice of test clips leaves, "" without any.
+
+    Each end is a mean over seeds.
 
     Seeds are evaluated on the same clips, so that more of them do not make an interval shorter.
     """
     lines = []
-    if known := results.classical_intervals:
-        ends = [_mean_ends([known.get(metric)]) for metric in BOUNDED]
+    known = results.classical_intervals
+    if any(metric in known for metric in columns):
+        ends = [_mean_ends([known.get(metric)]) for metric in columns]
         lines.append([CLASSICAL, "-", "1", *ends])
     for name in results.plan.steps:
         kept = INTERVALS[CHECKPOINT]
         runs = [run[kept] for run in results.done(name) if kept in run]
         for space in runs[0] if runs else ():
-            values = [_mean_ends([one[space].get(metric) for one in runs]) for metric in BOUNDED]
-            lines.append([RECIPES[name], space, str(len(runs)), *values])
-    head = ["recipe", "space", "seeds", *(f"{COLUMNS[metric]}, 95 %" for metric in BOUNDED)]
+            asked = [one[space] for one in runs if any(metric in one[space] for metric in columns)]
+            values = [_mean_ends([one.get(metric) for one in asked]) for metric in columns]
+            if asked:
+                lines.append([RECIPES[name], space, str(len(asked)), *values])
+    head = ["recipe", "space", "seeds", *(f"{title}, 95 %" for title in columns.values())]
     return table.markdown(head, lines) if lines else ""
 
 

@@ -46,12 +46,14 @@ class Results:
             training that was resumed are not known.
         classical: metrics of the estimators that learn nothing, on the same test clips.
         classical_intervals: both ends of their 95 % intervals.
+        candidates: test clips among which searches look; 0 where that is not known.
     """
 
     plan: Plan
     runs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     classical: dict[str, float] = dataclasses.field(default_factory=dict)
     classical_intervals: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    candidates: int = 0
 
     def done(self, name: str) -> list[dict[str, Any]]:
         """The finished runs of a recipe, by seed."""
@@ -82,6 +84,7 @@ def read(directory: Path) -> Results | None:
             Plan(**found["plan"]),
             dict(found["runs"]),
             **{name: dict(found[name]) for name in sections if name in found},
+            candidates=int(found.get("candidates", 0)),
         )
     except FileNotFoundError:
         return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,27 @@ UNLABELLED = {
 }
 """Further columns, where neither tempo nor key was read."""
 
-ASKED = {
-    "humming_mrr": "humming, MRR",
-    "score_to_audio_mrr": "score to audio, MRR",
-    "score_from_audio_mrr": "audio to score, MRR",
+SEARCHES = {
     "text_to_audio_mrr": "words to audio, MRR",
     "text_from_audio_mrr": "audio to words, MRR",
-    "text_tempo": "first ten for a tempo in words",
-    "text_key": "first ten for a key in words",
+    "text_tempo": "first ten for a tempo",
+    "text_key": "first ten for a key",
+    "score_to_audio_mrr": "score to audio, MRR",
+    "score_from_audio_mrr": "audio to score, MRR",
+    "humming_mrr": "humming, MRR",
+    "humming_h10": "humming, first ten",
 }
-"""Further columns, where these tasks were asked for."""
+"""Columns of a second table, where these tasks were asked for."""
+
+WORDS, SCORES = (
+    {
+        f"{task}_{way}_audio_r{k}": f"{title}, R@{k}"
+        for way, title in (("to", f"{what} to audio"), ("from", f"audio to {what}"))
+        for k in (1, 5, 10)
+    }
+    for task, what in ((ByWords.name, "words"), (ByScore.name, "score"))
+)
+"""Columns of a third and a fourth."""
 
 PANELS = ("neighbour_tempo", "neighbour_key", "tempo_r2", "key_weighted", "time_stretch_r2",
           "pitch_shift_r2")  # fmt: skip
@@ -68,6 +80,19 @@ def number(value: float | None) -> str:
     return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
 
 
+def chance(metric: str, candidates: int) -> float | None:
+    """The mean over all orders of so many candidates, one of them right; None of what is no rank.
+
+    Args:
+        metric: of `SEARCHES`, `WORDS` or `SCORES`.
+        candidates: at least 1.
+    """
+    if metric.endswith("_mrr"):
+        return sum(1 / place for place in range(1, candidates + 1)) / candidates
+    first = re.search(r"_[rh](\d+)$", metric)
+    return min(1.0, int(first[1]) / candidates) if first else None
+
+
 def _further(result: Mapping[str, Any]) -> list[str]:
     """Metrics of tasks that have no column of their own: of a user's labels, and of MLP probes."""
     tasks = [name for name in result["tasks"] if name not in _BUILT_IN]
@@ -77,30 +102,51 @@ def _further(result: Mapping[str, Any]) -> list[str]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The result of one checkpoint as a Markdown table: its spaces, then the baselines."""
+    """The result of one checkpoint as a Markdown table: its spaces, then the baselines.
+
+    Searches have tables of their own; "" where there is nothing else.
+    """
     there = {name for metrics in result[CHECKPOINT].values() for name in metrics}
     columns = {name: title for name, title in COLUMNS.items() if name in there}
     if not any(name in there for name in ("tempo_r2", "key_weighted")):
         columns |= {name: title for name, title in UNLABELLED.items() if name in there}
-    asked = {name: title for name, title in ASKED.items() if name in there}
-    columns |= asked | {name: name.replace("_", " ") for name in _further(result)}
+    columns |= {name: name.replace("_", " ") for name in _further(result)}
+    return markdown(["space", *columns.values()], _rows(result, columns)) if columns else ""
+
+
+def searches(result: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    """A table of what was searched for, by metric, below what chance finds; "" without any."""
+    there = {name for metrics in result[CHECKPOINT].values() for name in metrics}
+    columns = {name: title for name, title in titles.items() if name in there}
+    if not columns:
+        return ""
+    clips = result["counts"][TEST]["clips"]
+    by_chance = [f"chance among {clips}", *(number(chance(name, clips)) for name in columns)]
+    return markdown(["space", *columns.values()], [by_chance, *_rows(result, columns)])
+
+
+def _rows(result: Mapping[str, Any], columns: Iterable[str]) -> list[list[str]]:
+    """The cells of every space and baseline."""
     rows: list[list[str]] = []
     for section, label in _ROWS.items():
         rows += [
             [label.format(space), *(number(metrics.get(name)) for name in columns)]
             for space, metrics in result[section].items()
         ]
-    return markdown(["space", *columns.values()], rows)
+    return rows
 
 
 def summary(result: Mapping[str, Any], run: str) -> str:
-    """The table below a line that says what it is of."""
+    """The tables below a line that says what they are of."""
     halved = result["settings"].get("split", TEST) != TEST
     called = {TEST: "other validation"} if halved else {}
     counts = ", ".join(
         f"{one['clips']} {called.get(split, split)}" for split, one in result["counts"].items()
     )
-    lines = f"{run}, step {result['step']} ({counts} clips)\n\n{table(result)}"
+    tables = (table(result), *(searches(result, one) for one in (SEARCHES, WORDS, SCORES)))
+    lines = "\n\n".join(
+        (f"{run}, step {result['step']} ({counts} clips)", *(one for one in tables if one))
+    )
     if (found := matrices.disentanglement(result)) is not None:
         on, off = map(number, found)
         lines += f"\n\nR² of the change in the heads that keep it {on}, in the others {off}"

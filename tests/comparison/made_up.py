@@ -41,4 +41,4 @@ def run(seed: int = 0) -> dict:
 def results(*done: tuple[str, int]) -> Results:
     """Results of some (recipe, seed), all of the plan by default."""
     found = {key(*one): run(one[1]) for one in done or PLAN.runs()}
-    return Results(PLAN, found, CLASSICAL, CLASSICAL_INTERVALS)
+    return Results(PLAN, found, CLASSICAL, CLASSICAL_INTERVALS, candidates=40)

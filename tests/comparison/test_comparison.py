@@ -50,7 +50,7 @@ def _laboratory(monkeypatch):
     monkeypatch.setattr(runs, "run", made.run)
     monkeypatch.setattr(comparison.classical, "measure", made.listen)
     monkeypatch.setattr(comparison.records, "open_split", lambda path, split: None)
-    monkeypatch.setattr(comparison.splits, "open_all", lambda path, scored: {})
+    monkeypatch.setattr(comparison.splits, "open_all", lambda path, scored: {scored: range(40)})
     monkeypatch.setattr(comparison.splits, "digest", made.digest)
     return made
 
@@ -69,6 +69,7 @@ def test_all_recipes_at_equal_time_then_the_tables(laboratory, tmp_path, capsys)
     assert len(laboratory.done) == 6
     assert laboratory.heard == 1
     found = runs.read(tmp_path)
+    assert found.candidates == 40
     assert found.classical == made_up.CLASSICAL
     assert found.classical_intervals == made_up.CLASSICAL_INTERVALS
     runs.write(tmp_path, dataclasses.replace(found, classical_intervals={}))  # an older one

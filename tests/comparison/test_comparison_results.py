@@ -70,10 +70,13 @@ def test_intervals_are_means_over_seeds_of_the_runs_that_have_them():
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in report.markdown(found).splitlines()
     ]
-    assert ["LOEV, both", "encoder", "3", ".20 to .30", "-", ".10 to .50", "-"] in rows
-    assert ["SimCLR", "encoder", "2", ".20 to .30", "-", ".10 to .50", "-"] in rows
-    classical = ["librosa, Krumhansl", "-", "1", ".65 to .74", ".85 to .94", ".75 to .84", "-"]
-    assert classical in rows
+    there = [".20 to .30", "-", "-", ".10 to .50", "-"]
+    assert ["LOEV, both", "encoder", "3", *there] in rows
+    assert ["SimCLR", "encoder", "2", *there] in rows
+    classical = [".65 to .74", ".85 to .94", "-", ".75 to .84", "-"]
+    assert ["librosa, Krumhansl", "-", "1", *classical] in rows
+    assert "stretch, 95 %" not in report.markdown(found)
+    assert "humming, MRR, 95 %" not in report.markdown(found)
     bare = dataclasses.replace(found, runs={}, classical_intervals={})
     assert "95 %" not in report.markdown(bare)
 
@@ -88,13 +91,49 @@ def test_searches_have_a_table_and_a_resumed_training_no_time():
         for line in report.markdown(found).splitlines()
     ]
     assert ["SimCLR", "125", "400", "50, -, 50"] in rows
-    (searched,) = (row for row in rows if row[:2] == ["SimCLR", "encoder"] and len(row) == 10)
+    at = rows.index(["recipe", "space", "seeds", *report.SEARCHES.values()])
+    (searched,) = (row for row in rows[at:] if row[:2] == ["SimCLR", "encoder"])
     assert searched[2] == "2"  # the third run was not asked
-    assert (
-        dict(zip(report.SEARCHES.values(), searched[3:], strict=True))["first ten for a key"]
-        == ".30 ± .07"
-    )
-    assert "humming" not in report.markdown(made_up.results())
+    cells = dict(zip(report.SEARCHES, searched[3:], strict=True))
+    assert cells["text_key"] == ".30 ± .07"
+    for none in ("humming", "R@", "chance"):
+        assert none not in report.markdown(made_up.results())
+
+
+def test_ranks_of_searches_stand_below_chance_and_beside_their_intervals():
+    found = made_up.results(("simclr", 0))
+    run = found.runs["simclr/0"]
+    metrics = [*report.SEARCHES, *report.WORDS, *report.SCORES]
+    run["spaces"]["encoder"] |= dict.fromkeys(metrics, 0.5)
+    run["intervals"]["encoder"] |= {"humming_h10": [0.4, 0.6], "time_stretch_r2": [0.3, 0.7]}
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in report.markdown(found).splitlines()
+    ]
+    harmonic = sum(1 / (1 + place) for place in range(40)) / 40
+    for columns in (report.SEARCHES, report.WORDS, report.SCORES):
+        at = rows.index(["recipe", "space", "seeds", *columns.values()])
+        chance, searched = rows[at + 2 : at + 4]
+        assert searched == ["SimCLR", "encoder", "1", *[".50"] * len(columns)]
+        assert chance[:3] == ["chance", "among 40", "1"]
+        for metric, cell in zip(columns, chance[3:], strict=True):
+            if metric.endswith("mrr"):
+                assert float(cell) == pytest.approx(harmonic, abs=0.005)
+            elif metric in ("text_tempo", "text_key"):
+                assert cell == "-"
+            else:
+                tenths = {"1": ".03", "5": ".12", "0": ".25"}
+                assert cell == tenths[metric[-1]], metric
+    for columns, metric, ends in (
+        (report.SEARCHES, "humming_h10", ".40 to .60"),
+        (report.PARAMETERS, "time_stretch_r2", ".30 to .70"),
+    ):
+        titles = [f"{title}, 95 %" for title in columns.values()]
+        bounded = rows[rows.index(["recipe", "space", "seeds", *titles]) + 2]
+        cells = dict.fromkeys(columns, "-") | {metric: ends}
+        assert bounded == ["SimCLR", "encoder", "1", *cells.values()]
+    found.candidates = 0  # an older comparison
+    assert "chance" not in report.markdown(found)
 
 
 def test_the_plot_shows_every_run(tmp_path):

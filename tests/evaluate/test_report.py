@@ -1,11 +1,14 @@
 import json
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
 from loev_jax.errors import UserError
-from loev_jax.evaluate import report, results
+from loev_jax.evaluate import crossmodal, report, results
 
 SETTINGS = {"clips": None, "segments": 3}
 
@@ -40,6 +43,48 @@ def test_the_table_shows_every_space_beside_its_baselines(result):
     assert cells["tempo"]["tempo_r2"] == "-1.25"
     assert cells["tempo"]["neighbour_tempo"] == "1.00"
     assert cells["shuffled labels, encoder"]["tempo_r2"] == ".00"
+
+
+def test_searches_have_tables_of_their_own_below_chance(result):
+    for section in ("spaces", "random_init", "shuffled_labels"):
+        found = {"humming_mrr": 0.5, "humming_h10": 0.25, "text_key": 0.5, "text_to_audio_r1": 1.0}
+        result[section]["encoder"] = found
+    result["spaces"]["tempo"] = result["random_init"]["tempo"] = {}
+    result["counts"]["test"]["clips"] = 20
+    blocks = report.summary(result, "runs/x").split("\n\n")
+    assert blocks[0].startswith("runs/x, step 7")
+    tables = [
+        [[cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines()]
+        for block in blocks[1:]
+    ]
+    (head, _, chance, encoder, *_), (words, _, *recalled) = tables
+    titles = [report.SEARCHES[name] for name in ("text_key", "humming_mrr", "humming_h10")]
+    assert head == ["space", *titles]
+    assert chance == ["chance among 20", "-", ".18", ".50"]
+    assert encoder == ["encoder", ".50", ".50", ".25"]
+    assert words == ["space", "words to audio, R@1"]
+    assert recalled[0] == ["chance among 20", ".05"]
+    assert ["shuffled labels, encoder", "1.00"] in recalled
+
+
+@given(st.integers(1, 30), st.integers(0, 2**32))
+def test_chance_is_the_mean_of_random_ranks(candidates, seed):
+    place = np.random.default_rng(seed).integers(1, candidates + 1, 20_000)
+    for metric, scores in (
+        ("humming_mrr", 1 / place),
+        ("humming_h10", place <= 10),
+        ("text_to_audio_r1", place <= 1),
+        ("score_from_audio_r5", place <= 5),
+    ):
+        assert report.chance(metric, candidates) == pytest.approx(np.mean(scores), abs=0.02)
+    assert report.chance("text_key", candidates) is None
+
+
+def test_every_metric_of_a_search_has_a_column():
+    alike = crossmodal._both_ways(np.eye(12), np.arange(12), "text")
+    alike |= crossmodal._both_ways(np.eye(12), np.arange(12), "score")
+    assert set(alike) < {*report.SEARCHES, *report.WORDS, *report.SCORES}
+    assert not set(report.SEARCHES) & {*report.WORDS, *report.SCORES}
 
 
 def test_the_plot_is_written_whole(result, tmp_path):
