@@ -184,18 +184,14 @@ class ByWords:
         texts = own + [text for target in asked for text in target.texts]
         other = Parts(train, wording.validation, wording.vocabulary.count(texts))
         alike = towers.match(audio, other)
-        found = _both_ways(alike[: len(own)], facts["test"].pieces[there["test"]], self.name)
+        pieces = facts["test"].pieces[there["test"]]
+        found = _both_ways(alike[: len(own)], pieces, self.name)
         row = len(own)
         for target in asked:
             rows = alike[row : row + len(target.texts)]
             row += len(target.texts)
-            first = np.argsort(-rows, axis=1, kind="stable")[:, :FIRST]
-            shared = np.stack(
-                [target.agree(at, target.values[one]) for at, one in enumerate(first)]
-            )
-            found[f"{self.name}_{target.name}"] = figures.mean(
-                shared.mean(axis=1), np.arange(len(shared))
-            )
+            shared = np.stack([target.agree(at, target.values) for at in range(len(rows))])
+            found[f"{self.name}_{target.name}"] = figures.first(shared, rows, FIRST, pieces)
         return found
 
 

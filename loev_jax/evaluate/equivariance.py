@@ -51,9 +51,10 @@ class Equivariance:
         if shuffle is not None:
             targets["train"] = shuffle.permutation(targets["train"])
         predicted = regress(Parts(**moved), Parts(**targets), intercept=False)
+        pieces = facts["test"].pieces[facts["test"].paired]
         return {
             f"{name}_r2": figures.explained(
-                targets["test"][:, column], predicted[:, column], np.arange(len(predicted))
+                targets["test"][:, column], predicted[:, column], pieces
             )
             for column, name in enumerate(DIFFERENCES)
         }

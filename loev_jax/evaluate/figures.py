@@ -39,6 +39,32 @@ def mean(scores: np.ndarray, groups: np.ndarray) -> Figure:
     return Figure(each.mean(), _ends(weights @ each / weights.sum(axis=1)))
 
 
+def first(scores: np.ndarray, alike: np.ndarray, most: int, groups: np.ndarray) -> Figure:
+    """Mean score of the first clips that each query finds.
+
+    Drawn again and again is what they look in: a clip that is drawn twice is found twice.
+
+    Args:
+        scores: of each clip as an answer, [queries, clips].
+        alike: what clips are ordered by, highest first, [queries, clips].
+        most: how many clips are looked at, fewer where there are fewer.
+        groups: see `mean`.
+    """
+    order = np.argsort(-alike, axis=1, kind="stable")
+
+    def average(weights: np.ndarray) -> np.ndarray:
+        """[resamples]."""
+        total = np.zeros(len(weights))
+        for row, line in zip(scores, order, strict=True):
+            often = weights[:, line]
+            taken = np.clip(most - (np.cumsum(often, axis=1) - often), 0.0, often)
+            total += taken @ row[line] / taken.sum(axis=1)
+        return total / len(scores)
+
+    (value,) = average(np.ones((1, scores.shape[1])))
+    return Figure(float(value), _ends(average(_weights(groups))))
+
+
 def explained(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> Figure:
     """R², the coefficient of determination: 1 - residual / total sum of squares.
 

@@ -202,9 +202,9 @@ class Retrieval:
                 scores |= self._of_sides(test, {"clean": clean, "moved": moved}, part)
         if "same_clip" not in lacking:
             place = ranks(cosines(clean, moved))
-            each = np.arange(len(place))
-            scores |= {f"same_clip_r{k}": figures.mean(place <= k, each) for k in (1, 5, 10)}
-            scores["same_clip_mrr"] = figures.mean(1.0 / place, each)
+            pieces = test.pieces[test.paired]
+            scores |= {f"same_clip_r{k}": figures.mean(place <= k, pieces) for k in (1, 5, 10)}
+            scores["same_clip_mrr"] = figures.mean(1.0 / place, pieces)
         if test.swept is not None and "copies" not in lacking:
             views = spaces.swept[space][:, : 1 + sweep.VIEWS]
             if shuffle is not None:

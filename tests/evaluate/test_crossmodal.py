@@ -7,7 +7,7 @@ import synthetic
 
 from loev_jax.corpus.roll import Notes
 from loev_jax.errors import UserError
-from loev_jax.evaluate import crossmodal, query
+from loev_jax.evaluate import crossmodal, figures, query
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.spaces import Vectored
 
@@ -116,6 +116,22 @@ def test_targeted_searches_equal_a_brute_force_reference(facts, spaces, monkeypa
     assert len(scores) == 24
     assert found["text_tempo"] == pytest.approx(np.mean(hits))
     assert found["text_key"] == pytest.approx(np.mean(scores))
+    # Twelve clips of one piece weigh as they do in what is looked in.
+    pieces = np.arange(count) // 12
+    few = facts | {"test": dataclasses.replace(facts["test"], pieces=pieces)}
+    for name, asked_for in (("text_tempo", alike[count : count + 24]), ("text_key", alike[-24:])):
+        low, high = ByWords().score(few, spaces, "tempo")[name].interval
+        shared = [
+            [
+                mir_eval.key.weighted_score(written[row], written[labels["key"][clip]])
+                if name == "text_key"
+                else abs(labels["tempo"][clip] - quantiles[row]) <= 0.08 * quantiles[row]
+                for clip in range(count)
+            ]
+            for row in range(24)
+        ]
+        drawn = figures.first(np.array(shared, float), asked_for, 10, pieces)
+        assert (low, high) == pytest.approx(drawn.interval)
     # And no search by what no clip has.
     for name in ("tempo", "key"):
         bare = synthetic.facts(clips=CLIPS, labels=(name,))

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import synthetic
@@ -5,6 +7,7 @@ from sklearn.linear_model import Ridge
 
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.linear import RIDGE_GRID
+from loev_jax.evaluate.spaces import Vectored
 
 
 def test_each_space_tells_its_own_parameter(known, vectors):
@@ -40,6 +43,29 @@ def test_the_difference_stands_for_the_concatenated_pair_both_ways(known, vector
     mine = Equivariance().score(known, vectors, space)[f"{name}_r2"]
     for direction in ({"backward": False}, {"forward": False}):
         assert best.score(*pairs("test", **direction)) == pytest.approx(mine, abs=1e-6)
+
+
+def test_clips_of_one_piece_stand_or_fall_together(known, vectors):
+    """Of a folder, those of one file: with each clip ten times an interval is no shorter."""
+    test, paired = known["test"], np.arange(120) % 3 > 0
+    differences = {name: one[paired] for name, one in test.differences.items()}
+    few = dataclasses.replace(test, paired=paired, differences=differences)
+    many = dataclasses.replace(
+        few,
+        pieces=np.tile(test.pieces, 10),
+        paired=np.tile(paired, 10),
+        differences={name: np.tile(one, 10) for name, one in differences.items()},
+    )
+    spaces = vectors["test"]
+    rows = {side: getattr(spaces, side)["key"][paired] for side in ("clean", "moved")}
+    found = []
+    for facts, times in ((few, 1), (many, 10)):
+        sides = {side: {"key": np.tile(one, (times, 1))} for side, one in rows.items()}
+        scored = vectors | {"test": Vectored(spaces.tracks, **sides)}
+        found.append(Equivariance().score(known | {"test": facts}, scored, "key"))
+    for name, figure in found[0].items():
+        assert found[1][name] == pytest.approx(figure)
+        assert found[1][name].interval == pytest.approx(figure.interval)
 
 
 def test_without_pairs_it_is_left_out():

@@ -37,6 +37,24 @@ def test_clips_of_one_piece_count_once():
     assert together[1] - together[0] == pytest.approx(np.sqrt(20) * (alone[1] - alone[0]), rel=0.2)
 
 
+def test_the_first_that_are_found_in_what_was_drawn():
+    """Beside an index that holds each clip as often as it was drawn, one resample at a time."""
+    rng = np.random.default_rng(8)
+    scores, alike, groups = rng.random((3, 40)), rng.normal(size=(3, 40)), np.arange(40) // 2
+    resampled = []
+    for drawn in figures._weights(groups).astype(int):
+        often = np.repeat(np.arange(40), drawn)
+        best = np.argsort(-alike[:, often], axis=1)[:, :10]
+        resampled.append(np.mean([row[often[one]] for row, one in zip(scores, best, strict=True)]))
+    found = figures.first(scores, alike, 10, groups)
+    best = np.argsort(-alike, axis=1)[:, :10]
+    assert found == pytest.approx(np.take_along_axis(scores, best, axis=1).mean())
+    np.testing.assert_allclose(found.interval, np.quantile(resampled, [0.025, 0.975]))
+    every = figures.first(scores, alike, 100, groups)
+    assert every == pytest.approx(scores.mean())
+    assert every.interval == pytest.approx(figures.mean(scores, groups).interval)
+
+
 def test_several_readings_are_averaged():
     rng = np.random.default_rng(5)
     truth, read = rng.normal(size=40), rng.normal(size=(3, 40))

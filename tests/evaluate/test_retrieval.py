@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from loev_jax.evaluate import retrieval, sweep
+from loev_jax.evaluate import figures, metrics, retrieval, sweep
 from loev_jax.evaluate.spaces import Vectored
 
 TONICS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -86,6 +86,26 @@ def test_ranks_of_the_same_clip_equal_a_brute_force_reference():
     for k in (1, 5, 10):
         assert score[f"same_clip_r{k}"] == pytest.approx(np.mean([rank <= k for rank in ranks]))
     assert score["same_clip_mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
+
+
+def test_clips_of_one_piece_stand_or_fall_together():
+    """As by figures of each clip that are drawn piece by piece; some clips have no pair."""
+    known = synthetic.facts(clips={"test": 60})
+    paired = np.arange(60) % 3 > 0
+    differences = {name: one[paired] for name, one in known["test"].differences.items()}
+    test = dataclasses.replace(
+        known["test"], pieces=np.repeat(np.arange(6), 10), paired=paired, differences=differences
+    )
+    rng = np.random.default_rng(5)
+    clean = rng.normal(size=(40, 8))
+    moved = clean + 1.5 * rng.normal(size=(40, 8))
+    vectors = Vectored({"x": rng.normal(size=(60, 8))}, {"x": clean}, {"x": moved})
+    score = retrieval.Retrieval().score({"test": test}, {"test": vectors}, "x")
+    place = metrics.ranks(retrieval.cosines(clean, moved))
+    by_piece = figures.mean(1 / place, np.repeat(np.arange(6), 10)[paired])
+    assert score["same_clip_mrr"].interval == by_piece.interval
+    assert score["same_clip_r5"].interval == figures.mean(place <= 5, test.pieces[paired]).interval
+    assert by_piece.interval != figures.mean(1 / place, np.arange(40)).interval
 
 
 def test_copies_equal_a_brute_force_reference():
