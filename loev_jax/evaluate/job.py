@@ -22,7 +22,6 @@ from loev_jax.evaluate.embedding import Embedding
 from loev_jax.evaluate.figures import Figure
 from loev_jax.evaluate.settings import Settings
 from loev_jax.evaluate.spaces import Facts, Vectored
-from loev_jax.model import ENCODER
 
 DIRECTORY = "eval"
 DONE = "DONE"
@@ -194,6 +193,7 @@ class Job:
     ) -> None:
         """Adds a task's numbers to a result, by section, space and metric."""
         evaluator, spaces = self.tasks[name], list(here[splits.TRAIN].tracks)
+        seed = self._recipe.seed
         for space in spaces:
             if not all(np.isfinite(one.tracks[space]).all() for one in here.values()):
                 raise FloatingPointError(f"space {space!r} is not finite: training has diverged")
@@ -208,9 +208,11 @@ class Job:
                 self._baseline_scores[untrained] = {
                     space: evaluator.score(facts, random, space) for space in spaces
                 }
-            shuffle = np.random.default_rng(self._recipe.seed)
             found[results.RANDOM_INIT] = self._baseline_scores[untrained]
-            found[results.SHUFFLED] = {ENCODER: evaluator.score(facts, here, ENCODER, shuffle)}
+            found[results.SHUFFLED] = {  # by the same order in every space
+                space: evaluator.score(facts, here, space, np.random.default_rng(seed))
+                for space in spaces
+            }
         for section, by_space in found.items():
             for space, metrics in by_space.items():
                 result[section].setdefault(space, {}).update(metrics)

@@ -173,9 +173,10 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
             bars = axes.bar(places, heights, width=0.4, color=colour)
             _whiskers(axes, result.get(INTERVALS[section], {}), metric, spaces, places)
             axes.bar_label(bars, [number(value) for value in values], fontsize=7, padding=1)
-        for baseline in result[SHUFFLED].values():
-            if metric in baseline:
-                axes.axhline(max(baseline[metric], 0.0), color="C3", linestyle=":", linewidth=1.2)
+            for space, place in zip(spaces, places, strict=True):
+                if (shuffled := result[SHUFFLED].get(space, {}).get(metric)) is not None:
+                    ends = (max(shuffled, 0.0), place - 0.2, place + 0.2)
+                    axes.hlines(*ends, color="C3", linestyle=":", linewidth=1.2)
         axes.set_title(COLUMNS[metric], fontsize=10)
         axes.set_xticks(range(len(spaces)), spaces, rotation=30, ha="right", fontsize=8)
         axes.set_ylim(0.0, 1.08)

@@ -31,6 +31,7 @@ def test_every_checkpoint_gets_a_result_once(workdir, capsys):
     assert first["random_init"] == second["random_init"]
     assert first["spaces"] != second["spaces"]
     for section in (first["spaces"], first["random_init"], first["shuffled_labels"]):
+        assert list(section) == list(first["spaces"])
         for metrics in section.values():
             assert set(metrics) == {
                 *("tempo_r2", "tempo_acc1", "tempo_acc2", "key_weighted", "key_accuracy"),

@@ -52,7 +52,7 @@ def test_the_last_checkpoint_then_the_rest(workdir, evaluated):
     assert rows[2:] == [
         *spaces,
         *(f"random init, {space}" for space in spaces),
-        "shuffled labels, encoder",
+        *(f"shuffled labels, {space}" for space in spaces),
     ]
     assert "Traceback" not in done.stderr
     assert "step 1: evaluated in" in rest.stderr
