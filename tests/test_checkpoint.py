@@ -1,4 +1,7 @@
+import collections
 import contextlib
+import functools
+import random
 import resource
 import shutil
 import time
@@ -118,6 +121,10 @@ def newest(workdir):
         return checkpoints.newest(like)
 
 
+def same(tree, other, what):
+    jax.tree.map(functools.partial(np.testing.assert_array_equal, err_msg=what), tree, other)
+
+
 @ABANDONED
 @pytest.mark.parametrize("harm", HARM)
 def test_a_run_goes_on_from_the_newest_that_is_whole(run, tmp_path, harm, caplog):
@@ -138,6 +145,34 @@ def test_a_run_goes_on_from_the_newest_that_is_whole(run, tmp_path, harm, caplog
     with checkpoint.Checkpoints(copy, keep=0) as checkpoints:
         checkpoints.save(12, state)
     assert checkpoint.steps(copy) == [3, 12]
+
+
+@ABANDONED
+@pytest.mark.slow
+def test_a_bit_that_flips_anywhere_is_noticed_or_changes_nothing(run, tmp_path):
+    """In any file of a checkpoint, the small ones as often as the large ones."""
+    _, saved = newest(shutil.copytree(run, tmp_path / "copy"))
+    with checkpoint.Checkpoints(run, keep=0) as checkpoints:
+        expected = {12: saved, 3: checkpoints.restore(3, saved)}
+    recipe, draws = config.load(run), random.Random(0)
+    found = collections.Counter()
+    for number in range(40):
+        copy = shutil.copytree(run, tmp_path / str(number))
+        files = sorted(path for path in (copy / "checkpoints/12").rglob("*") if path.is_file())
+        path = draws.choice(files)
+        data = bytearray(path.read_bytes())
+        at, bit = draws.randrange(len(data)), draws.randrange(8)
+        data[at] ^= 1 << bit
+        path.write_bytes(data)
+        flipped = f"{path.relative_to(copy)}: bit {bit} of byte {at} of {len(data)}"
+        with contextlib.suppress(UserError):
+            model = checkpoint.restore_model(copy, 12, recipe)
+            params = nnx.to_pure_dict(nnx.state(model))
+            same(params, saved.params, flipped)
+        step_, state = newest(copy)
+        same(state, expected[step_], flipped)
+        found[step_] += 1
+    assert min(found[3], found[12]) > 3  # of both there are many
 
 
 @ABANDONED
