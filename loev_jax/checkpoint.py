@@ -277,12 +277,12 @@ def restore_model(workdir: Path, step: int, recipe: Recipe) -> models.Model:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     own = nnx.to_pure_dict(state) | objectives.initial_params(recipe.loss, recipe.model.projected)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            params = checkpointer.restore(path, _abstract(own, sharding))
-        sums = None
+        sums = None  # first: training may delete it all meanwhile
         if (whole / _SUMS).is_dir():
             with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
                 sums = checkpointer.restore(whole / _SUMS)
+        with ocp.StandardCheckpointer() as checkpointer:
+            params = checkpointer.restore(path, _abstract(own, sharding))
         _verify(params, sums, item)
     except Exception as error:
         raise UserError(f"{path}: cannot be restored ({error}); choose another step") from error

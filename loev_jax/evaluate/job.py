@@ -174,7 +174,7 @@ class Job:
             return checkpoint.restore_model(self.workdir, step, self._recipe)
         except Exception as error:
             self._given_up.add(step)
-            if step not in checkpoint.steps(self.workdir):
+            if self._goes(step):
                 say(f"step {step}: passed over, training has deleted the checkpoint")
                 return None
             if not isinstance(error, UserError):
@@ -182,6 +182,13 @@ class Job:
             say(f"step {step}: failed, {error}")
             self.failed = True
             return None
+
+    def _goes(self, step: int) -> bool:
+        """Whether training deletes a checkpoint: its directory goes last, a moment after files."""
+        deadline = time.monotonic() + _POLL_SECONDS
+        while (there := step in checkpoint.steps(self.workdir)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return not there
 
     def _score(
         self,

@@ -168,6 +168,31 @@ def test_checkpoints_that_are_damaged_or_deleted_stop_nothing(workdir, monkeypat
     assert not list(workdir.glob("eval/*.json"))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of other reads
+@pytest.mark.parametrize(
+    "files",
+    ["params/ocdbt.process_0/d/*", pytest.param("params/manifest.ocdbt", marks=pytest.mark.slow)],
+)
+def test_a_checkpoint_deleted_while_it_is_read_is_passed_over(workdir, monkeypatch, capsys, files):
+    """Its files go one by one, its directory last, and that is some time after."""
+    checkpointer = job.checkpoint.ocp.StandardCheckpointer
+    restore, whole = checkpointer.restore, workdir / "checkpoints" / "1"
+
+    def late(self, path, *arguments):
+        if path.parent == whole:
+            for file in whole.glob(files):
+                file.unlink()
+            threading.Timer(0.5, shutil.rmtree, [whole]).start()
+        return restore(self, path, *arguments)
+
+    monkeypatch.setattr(checkpointer, "restore", late)
+    assert job.run(workdir, ("equivariance",), Settings(), None, watch=False)
+    told = capsys.readouterr().err
+    assert "step 1: passed over, training has deleted the checkpoint" in told
+    assert "failed" not in told
+    assert [path.name for path in workdir.glob("eval/*.json")] == ["2.json"]
+
+
 def test_watching_waits_for_training_to_begin_and_to_end(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "_POLL_SECONDS", 0.05)
     workdir, outcome = tmp_path / "run", []
