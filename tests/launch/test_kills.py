@@ -1,7 +1,6 @@
 """A run that is killed again and again, at moments drawn from a seed, ends as one left alone."""
 
 import collections
-import json
 import os
 import random
 import shutil
@@ -11,12 +10,11 @@ import sys
 import time
 
 import entry_point
-import jax
-import numpy as np
 import pytest
+from outcomes import assert_same, outcome
 from tiny_training import STEPS, command
 
-from loev_jax import checkpoint, config, fsdp, step
+from loev_jax import checkpoint
 
 # When a run is killed, and the most seconds that it may have been at it.
 PHASES = {"starting": 5.0, "restoring": 0.2, "training": 4.0, "saving": 0.2}
@@ -25,14 +23,14 @@ PHASES = {"starting": 5.0, "restoring": 0.2, "training": 4.0, "saving": 0.2}
 class Trainer:
     """A process that trains, told what it is at by what it leaves behind."""
 
-    def __init__(self, workdir, corpus):
+    def __init__(self, workdir, corpus, env=None):
         self._checkpoints = workdir / "checkpoints"
         self._log = workdir.with_suffix(".log")
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *command(workdir, corpus)],
                 cwd=entry_point.ROOT,
-                env=entry_point.environment(),
+                env=env or entry_point.environment(),
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
@@ -62,9 +60,12 @@ class Trainer:
             case "saving":
                 return trains and bool(self.half_saved())
 
+    def runs(self):
+        return self._process.poll() is None
+
     def kill(self, phase, seconds):
         """Kills it so long after it came to this phase; its status, 0 where it was at its end."""
-        while self._process.poll() is None and not self.is_at(phase):
+        while self.runs() and not self.is_at(phase):
             time.sleep(0.001)
         try:
             self._process.wait(seconds)
@@ -75,22 +76,6 @@ class Trainer:
     def end(self):
         """Lets it train to its end."""
         return self._process.wait()
-
-
-def outcome(workdir):
-    """All that a run ends with: its metrics as they are, its checkpoints, the last state."""
-    recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
-    with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
-        state = checkpoints.restore(STEPS, step.init(recipe, mesh))
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return lines, checkpoint.steps(workdir), jax.device_get(state)
-
-
-def assert_same(outcome_, other):
-    lines, steps, state = outcome_
-    assert lines == other[0]
-    assert steps == other[1]
-    jax.tree.map(np.testing.assert_array_equal, state, other[2])
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +143,33 @@ def test_twenty_kills_at_random(undisturbed, corpus, tmp_path, left_alone):
     assert ended >= 1
 
 
+def plain(programs):
+    """An environment as a user has it, who compiles into `programs`: no flag is the suite's."""
+    ours = ("XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return kept | {"JAX_COMPILATION_CACHE_DIR": str(programs)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_as_a_user_compiles_it_ends_as_undisturbed_too(corpus, tmp_path):
+    """All optimisations, and as many threads as there are; each of the two compiles for itself."""
+    alone = Trainer(tmp_path / "alone", corpus, plain(tmp_path / "programs0"))
+    assert alone.end() == 0, alone.log()
+    workdir, env, draws = tmp_path / "run", plain(tmp_path / "programs1"), random.Random(0)
+    for phase, more in (("saving", 1), ("restoring", 0), ("training", 1), ("saving", 1)):
+        wanted = len(checkpoint.steps(workdir)) + more
+        trainer = Trainer(workdir, corpus, env)
+        while len(checkpoint.steps(workdir)) < wanted:
+            assert trainer.runs(), trainer.log()
+            time.sleep(0.001)
+        assert trainer.kill(phase, draws.uniform(0, 0.2)) == -signal.SIGKILL, trainer.log()
+    trainer = Trainer(workdir, corpus, env)
+    assert trainer.end() == 0, trainer.log()
+    assert "resumed from step" in trainer.log()
+    assert_same(outcome(workdir), outcome(tmp_path / "alone"))
+
+
 @pytest.mark.soak
 def test_hundreds_of_kills(corpus, tmp_path, left_alone):
     kills = int(os.environ.get("CYCLES") or 500)
@@ -174,4 +186,6 @@ def test_hundreds_of_kills(corpus, tmp_path, left_alone):
         )
 
     counts, cut_short, ended = kill_and_resume(kills, 0, corpus, tmp_path, left_alone, tell)
+    if kills >= 50:
+        assert min(cut_short["save"], cut_short["restore"]) >= 1
     print(f"\n{counts.total()} kills, cut short {dict(cut_short)}, {ended} runs as undisturbed")

@@ -21,17 +21,6 @@ from loev_jax import checkpoint, config, fsdp, step, train
 from loev_jax.errors import UserError
 
 
-def run_in(room, arguments):
-    """Where no file may grow beyond `room` bytes: the system says so as it does of a full disk."""
-    limited = (
-        "import os, resource, sys\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
-        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    )
-    without_cache = entry_point.environment() | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-    return entry_point.run("-c", limited, *arguments, env=without_cache)
-
-
 def final_params(workdir):
     recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
@@ -109,35 +98,6 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(undisturbed, 
     assert checkpoint.steps(workdir) == list(range(10, STEPS + 1, 10))
     assert logged_steps(workdir) == list(range(5, STEPS + 1, 5))
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(undisturbed[0]))
-
-
-@pytest.mark.slow
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
-    undisturbed, corpus, tmp_path
-):
-    """There is room for config.json and the first metrics, and for no checkpoint."""
-    workdir = tmp_path / "run"
-    full = run_in(5_000, command(workdir, corpus))
-    assert full.returncode == 1, full.stderr
-    (line,) = [line for line in full.stderr.splitlines() if line.startswith("error: ")]
-    assert f"checkpoints/{STEPS}: not saved (File too large); free some space" in line
-    for step_ in range(10, STEPS, 10):  # it went on, and tried each time
-        assert f"checkpoints/{step_}: not saved (File too large)" in full.stderr
-    assert "train: events end here (File too large)" in full.stderr
-    assert "metrics.jsonl: File too large; its lines wait for room" in full.stderr
-    assert "Traceback" not in full.stderr
-    assert checkpoint.steps(workdir) == []
-    assert not (workdir / "DONE").exists()
-    result = entry_point.run(*command(workdir, corpus))
-    assert result.returncode == 0, result.stderr
-    assert logged_steps(workdir) == list(range(5, STEPS + 1, 5))
-    jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(undisturbed[0]))
-
-
-def test_no_room_for_a_run_at_all(corpus, tmp_path):
-    nothing = run_in(100, command(tmp_path / "run", corpus))
-    assert nothing.returncode == 2
-    assert "config.json cannot be written (File too large)" in nothing.stderr.splitlines()[-1]
 
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
