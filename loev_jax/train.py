@@ -227,7 +227,9 @@ def _describe(recipe: Recipe, state: steps.State) -> None:
     """Logs what is trained: the table of parameters, the batch and the devices."""
     from clu import parameter_overview
 
-    logging.info("%s", parameter_overview.get_parameter_overview(state.params))
+    # Of shards there is how they lie, and no mean: no process has all of them.
+    stats = "sharding" if recipe.training.fsdp > 1 else True
+    logging.info("%s", parameter_overview.get_parameter_overview(state.params, include_stats=stats))
     logging.info(
         "%d devices, %d clips x %d views of %.2f s a step, windows of %.2f s",
         jax.device_count(),
