@@ -186,6 +186,6 @@ def test_hundreds_of_kills(corpus, tmp_path, left_alone):
         )
 
     counts, cut_short, ended = kill_and_resume(kills, 0, corpus, tmp_path, left_alone, tell)
+    print(f"\n{counts.total()} kills, cut short {dict(cut_short)}, {ended} runs as undisturbed")
     if kills >= 50:
         assert min(cut_short["save"], cut_short["restore"]) >= 1
-    print(f"\n{counts.total()} kills, cut short {dict(cut_short)}, {ended} runs as undisturbed")
