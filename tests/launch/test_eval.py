@@ -1,6 +1,8 @@
 """`launch/eval.py` as a user runs it."""
 
 import json
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,11 @@ import numpy as np
 import pytest
 import tiny_music
 import tiny_run
+import tiny_training
+
+from loev_jax import checkpoint
+
+MANY = 200  # steps, for a training to go on while several checkpoints are evaluated
 
 
 def run(*arguments):
@@ -72,40 +79,128 @@ def test_a_task_that_fails_is_status_1(workdir, tmp_path):
     assert (result["tasks"], list(result["failed"])) == ([], ["equivariance"])
 
 
-@pytest.mark.slow
-def test_killed_in_the_middle_it_goes_on_and_finds_the_same(workdir, evaluated, tmp_path):
-    """Of two checkpoints one has its result, and the other is being evaluated."""
-    assert evaluated
-    command = ("launch/eval.py", "--tasks=tempo,equivariance", "--nobaselines")
-    command += (f"--workdir={tmp_path / 'run'}",)
-    shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("eval"))
-    process = subprocess.Popen(
-        [sys.executable, *command],
+# Runs launch/eval.py, and kills it as it calls something for the nth time.
+DYING = """
+import os, runpy, signal, sys
+from loev_jax.evaluate import probes, spaces
+place, calls = sys.argv[1], int(sys.argv[2])
+owner, name = {
+    "embeds": (spaces, "_fetch"), "scores": (probes.Probe, "score"), "writes": (os, "replace")
+}[place]
+function = getattr(owner, name)
+def counted(*arguments):
+    global calls
+    calls -= place != "writes" or "/eval/" in str(arguments[1])
+    if calls == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return function(*arguments)
+setattr(owner, name, counted)
+sys.argv = sys.argv[3:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def begin(*arguments):
+    return subprocess.Popen(
+        [sys.executable, *arguments],
         cwd=entry_point.ROOT,
         env=entry_point.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not list(tmp_path.glob("run/eval/*.json")):
-        assert process.poll() is None, "it ended before its first result"
+
+
+def killed_after(found, seconds, command):
+    """Begins it, and kills it so long after something was found; its status."""
+    process = begin(*command)
+    while not found() and process.poll() is None:
         time.sleep(0.005)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    (first,) = tmp_path.glob("run/eval/*.json")
-    before = first.read_bytes()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    return process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("more", "first", "then"),
+    [
+        # Pictures and events are written before the result.
+        ([], [("embeds", 2), ("scores", 3), ("writes", 4)], [("embeds", 1), ("scores", 8)]),
+        (["--watch"], [("scores", 1), ("writes", 3)], [("embeds", 3)]),
+    ],
+    ids=["every", "watch"],
+)
+def test_killed_wherever_it_is_it_goes_on_and_finds_the_same(
+    workdir, evaluated, tmp_path, more, first, then
+):
+    """At moments of the first checkpoint, when it has its result, and at moments of the second."""
+    assert evaluated
+    command = ["launch/eval.py", "--tasks=tempo,equivariance", f"--workdir={tmp_path / 'run'}"]
+    command += more
+    shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("eval"))
+    result = tmp_path / "run" / "eval" / "1.json"
+    for place, calls in first:
+        assert begin("-c", DYING, place, f"{calls}", *command).wait(300) == -signal.SIGKILL
+        assert not result.exists(), (place, calls)
+    draws = random.Random(0)
+    assert killed_after(result.exists, draws.uniform(0, 0.2), command) == -signal.SIGKILL
+    before = result.read_bytes()
+    for place, calls in then:
+        assert begin("-c", DYING, place, f"{calls}", *command).wait(300) == -signal.SIGKILL
+    assert killed_after(lambda: True, draws.uniform(5, 20), command) in (0, -signal.SIGKILL)
     rest = entry_point.run(*command)
     assert rest.returncode == 0, rest.stderr
-    assert first.read_bytes() == before  # evaluated once
+    assert result.read_bytes() == before  # evaluated once
+    files = {path.name for path in (workdir / "eval").iterdir()}
+    assert {path.name for path in (tmp_path / "run" / "eval").iterdir()} == files
     for step in (1, 2):
         found, left_alone = (
             json.loads((directory / "eval" / f"{step}.json").read_text())
             for directory in (tmp_path / "run", workdir)
         )
-        assert found["failed"] == {}
-        for space, metrics in found["spaces"].items():
-            assert "tempo_r2" in metrics
-            assert "pitch_shift_r2" in metrics
-            assert metrics.items() <= left_alone["spaces"][space].items()
+        assert (found["tasks"], found["failed"]) == (["tempo", "equivariance"], {})
+        for section in ("spaces", "random_init", "shuffled_labels"):
+            assert found[section].keys() == left_alone[section].keys()
+            for space, metrics in found[section].items():
+                assert {"tempo_r2", "pitch_shift_r2"} <= metrics.keys()
+                assert metrics.items() <= left_alone[section][space].items()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_checkpoints_deleted_beside_it_are_passed_over(workdir, tmp_path):
+    """Training saves each step and keeps one, so that few are there long enough to be read."""
+    data = json.loads((workdir / "config.json").read_text())["data"]["path"]
+    settings = {"steps": MANY, "checkpoint_every": 1, "keep_checkpoints": 1}
+    more = (f"--config.training.{name}={value}" for name, value in settings.items())
+    run_ = tmp_path / "run"
+    command = ("launch/eval.py", f"--workdir={run_}", "--tasks=equivariance", "--watch")
+    with (tmp_path / "log").open("w") as log:
+        watcher = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=entry_point.ROOT,
+            env=entry_point.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
+    try:
+        assert begin(*tiny_training.command(run_, data, *more)).wait(600) == 0
+        status = watcher.wait(300)
+    finally:
+        watcher.kill()
+    told = (tmp_path / "log").read_text()
+    assert status == 0, told
+    assert "Traceback" not in told
+    assert checkpoint.steps(run_) == [MANY]
+    walked = dict(re.findall(r"^step (\d+): (evaluated in|passed over, training has)", told, re.M))
+    assert f"{MANY}" in walked
+    assert len(walked) > 1, told
+    assert len(walked) == len(re.findall(r"^step ", told, re.M)), told
+    for number, what in walked.items():
+        assert (run_ / "eval" / f"{number}.json").exists() == (what == "evaluated in")
 
 
 @pytest.mark.parametrize(
