@@ -31,7 +31,7 @@ REFERENCE = "loev_tempo_pitch"
 """The recipe whose time all others are given."""
 
 VARIANT = "small"
-REPETITIONS, QUICK_REPETITIONS = 8, 2
+REPETITIONS, QUICK_REPETITIONS = 8, 4
 
 
 @dataclasses.dataclass(frozen=True)
