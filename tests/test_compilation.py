@@ -83,8 +83,8 @@ def test_a_batch_divides_among_the_chips(clips, micro_batches, name, mixes, near
     assert nearest % compilation.unit(settings, name) == 0
 
 
-def settings_of(clips: int) -> dict:
-    settings = presets.recipe("small", HEADS)
+def settings_of(clips: int, branched: bool = False) -> dict:
+    settings = presets.recipe("small", HEADS, branched=branched)
     settings.training.clips = clips
     settings.encoder.compute_dtype = "bfloat16"  # as on a TPU; nothing may be reduced in it
     return settings.to_dict()
@@ -187,9 +187,9 @@ def check_no_audio_crosses(recipe: config.Recipe, report: Report, gradient: list
     assert not any("bf16" in one.dtypes for one in report.collectives)
 
 
-def check_what_crosses_chips(report: Report) -> None:
+def check_what_crosses_chips(report: Report, branched: bool = False) -> None:
     """One reduction of the gradient in f32; the rest are few and smaller than audio by far."""
-    recipe = config.read(settings_of(report.clips))
+    recipe = config.read(settings_of(report.clips, branched))
     reductions = [one for one in report.collectives if one.bytes >= report.parameters]
     assert len(reductions) == 1
     assert reductions[0].kind == "all-reduce"
@@ -202,6 +202,18 @@ def check_what_crosses_chips(report: Report) -> None:
 @pytest.mark.tpu
 def test_what_crosses_chips_is_small_and_in_f32(on_four):
     check_what_crosses_chips(on_four)
+
+
+@pytest.mark.tpu
+def test_branches_are_one_program_and_cross_once(on_four):
+    """LOEV++: a branch for each head."""
+    report = compilation.step_of(settings_of(24, branched=True), "v5e:2x2", look=True)
+    assert isinstance(report, Report)
+    assert on_four.parameters < report.parameters < 3 * on_four.parameters
+    assert on_four.flops < report.flops < 3 * on_four.flops
+    assert report.donated == report.state
+    assert report.state < report.look < report.hbm_limit
+    check_what_crosses_chips(report, branched=True)
 
 
 @pytest.mark.tpu
