@@ -171,7 +171,8 @@ def test_as_a_user_compiles_it_ends_as_undisturbed_too(corpus, tmp_path):
 
 
 @pytest.mark.soak
-def test_hundreds_of_kills(corpus, tmp_path, left_alone):
+def test_hundreds_of_kills(undisturbed, corpus, tmp_path, left_alone):
+    begun(undisturbed, tmp_path / "run0")
     kills = int(os.environ.get("CYCLES") or 500)
     began = time.monotonic()
 
