@@ -20,34 +20,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from loev_jax import config, fsdp, hlo, step, topology
+from loev_jax import collectives, config, fsdp, hlo, step, topology
+from loev_jax.collectives import Collective
 from loev_jax.errors import UserError
 from loev_jax.monitor import inspection
 
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-
-_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4,
-          "u32": 4, "f64": 8, "s64": 8, "u64": 8}  # fmt: skip
 # At low effort it aborts on what one chip exchanges with itself, which it removes otherwise.
 _QUICKLY = {"exec_time_optimization_effort": -1.0}
 _GIB = 2**30
-
-
-@dataclasses.dataclass(frozen=True)
-class Collective:
-    """Arrays that chips exchange in one operation of a step.
-
-    Attributes:
-        kind: one of `KINDS`.
-        dtypes: of its arrays, each once.
-        arrays: how many it moves together.
-        bytes: of its result on one chip.
-    """
-
-    kind: str
-    dtypes: tuple[str, ...]
-    arrays: int
-    bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,10 +120,10 @@ def step_of(settings: Mapping[str, Any], name: str, *, look: bool = False) -> Re
     answered = topology.apart(__name__, request, f"the step for {name}")
     if "rows" not in answered:
         return TooLarge(**answered)
-    collectives = tuple(
+    exchanged = tuple(
         Collective(**(one | {"dtypes": tuple(one["dtypes"])})) for one in answered["collectives"]
     )
-    return Report(**(answered | {"collectives": collectives}))
+    return Report(**(answered | {"collectives": exchanged}))
 
 
 def largest(
@@ -213,7 +193,7 @@ def _aim(needed: Mapping[int, int], low: int, high: int | None, limit: int) -> i
 
 
 def unit(settings: Mapping[str, Any], name: str) -> int:
-    """Clips that a batch is a multiple of: each chip's micro-batches hold one, or a pair to mix.
+    """Clips that a batch is a multiple of on a topology, see `loev_jax.step.unit`.
 
     Args:
         settings: a config, as `loev_jax.config.read` takes it.
@@ -222,8 +202,7 @@ def unit(settings: Mapping[str, Any], name: str) -> int:
     Raises:
         UserError: a bad config or topology.
     """
-    recipe, chips = config.read(settings), topology.chips(name)
-    return chips * recipe.training.micro_batches * (2 if recipe.views.augmentations.mixes else 1)
+    return step.unit(config.read(settings), topology.chips(name))
 
 
 def divisible(settings: Mapping[str, Any], name: str) -> int:
@@ -233,46 +212,6 @@ def divisible(settings: Mapping[str, Any], name: str) -> int:
     """
     clips, smallest = settings["training"]["clips"], unit(settings, name)
     return smallest * max(1, (2 * clips + smallest) // (2 * smallest))
-
-
-def collectives(text: str) -> list[Collective]:
-    """What chips exchange, read from an optimised program.
-
-    Args:
-        text: of the program. The halves of an asynchronous operation count once, and what is in a
-            loop as often as it goes round.
-    """
-    often = hlo.times(text)
-    return [
-        one
-        for name, lines in hlo.computations(text).items()
-        for one in often[name] * _exchanged(lines)
-    ]
-
-
-def in_place(text: str) -> set[int]:
-    """Numbers of a program's parameters whose memory its results are written to."""
-    header = text.partition("\n")[0]
-    return {int(number) for number in re.findall(r": \((\d+), \{\}, (?:may|must)-alias\)", header)}
-
-
-def _exchanged(lines: str) -> list[Collective]:
-    """The collectives of one computation."""
-    found = []
-    for types, kind, start in re.findall(
-        rf" = (\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\(", lines
-    ):
-        arrays = re.findall(r"(\w+)\[([\d,]*)\]", re.sub(r"\{.*?\}|/\*.*?\*/", "", types))
-        if start and kind in ("all-gather", "collective-permute"):
-            arrays = arrays[len(arrays) // 2 :]  # operands come first
-        sizes = [_BYTES[dtype] * _elements(shape) for dtype, shape in arrays]
-        dtypes = tuple(dict.fromkeys(dtype for dtype, _ in arrays))
-        found.append(Collective(kind, dtypes, len(arrays), sum(sizes)))
-    return found
-
-
-def _elements(shape: str) -> int:
-    return int(np.prod([int(side) for side in shape.split(",") if side], dtype=np.int64))
 
 
 def _size(number: int) -> str:
@@ -289,11 +228,10 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
     recipe = config.read(request["settings"])
     devices = topology.devices(name)
     mesh, clips = fsdp.make_mesh(devices, recipe.training.fsdp), recipe.training.clips
-    smallest = unit(request["settings"], name)
-    if clips % smallest:
+    if clips != (nearest := divisible(request["settings"], name)):
         raise UserError(
-            f"config.training.clips: {clips} is no multiple of {smallest}, which {mesh.size} chips "
-            f"times micro-batches want; try {clips // smallest * smallest or smallest}"
+            f"config.training.clips: {clips} do not divide among the {mesh.size} chips and their "
+            f"micro-batches; try {nearest}"
         )
     limit = int(topology.HBM_GIB[topology.chip(name)] * _GIB)
     state = step.abstract(recipe, mesh)
@@ -323,9 +261,9 @@ def _compile(request: Mapping[str, Any]) -> dict[str, Any]:
         look=_look(recipe, mesh, arguments) if request["look"] else 0,
         parameters=sum(_sizes(state.params)),
         state=sum(sizes),
-        donated=sum(sizes[at] for at in in_place(text) if at < len(sizes)),
+        donated=sum(sizes[at] for at in hlo.in_place(text) if at < len(sizes)),
         flops=hlo.flops(text),
-        collectives=tuple(collectives(text)),
+        collectives=tuple(collectives.read(text)),
         seconds=time.monotonic() - start,
     )
     return dataclasses.asdict(report)

@@ -1,4 +1,4 @@
-"""The text of a program that XLA has optimised: its computations, and how often each is run."""
+"""The text of an optimised program: computations, how often each is run, what is in place."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ def computations(hlo: str) -> dict[str, str]:
             re.MULTILINE,
         )
     }
+
+
+def in_place(hlo: str) -> set[int]:
+    """Numbers of a program's parameters whose memory its results are written to."""
+    header = hlo.partition("\n")[0]
+    return {int(number) for number in re.findall(r": \((\d+), \{\}, (?:may|must)-alias\)", header)}
 
 
 def entry(hlo: str) -> str:

@@ -93,6 +93,11 @@ def init(recipe: Recipe, mesh: Mesh) -> State:
     return jax.jit(fresh, out_shardings=fsdp.shardings(jax.eval_shape(fresh), mesh))()
 
 
+def unit(recipe: Recipe, devices: int) -> int:
+    """Clips that a batch is a multiple of: a device's micro-batches hold one, or a pair to mix."""
+    return devices * recipe.training.micro_batches * (2 if recipe.views.augmentations.mixes else 1)
+
+
 def to_device(audio: np.ndarray, example: np.ndarray, mesh: Mesh) -> Batch:
     """This process's rows of a global batch become arrays over the whole mesh."""
     sharding = split_over(mesh)

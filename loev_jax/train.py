@@ -51,11 +51,11 @@ def _claimed(workdir: Path) -> Iterator[None]:
 def _source(recipe: Recipe, mesh: Mesh) -> Callable[[int], Iterator[steps.Batch]]:
     """Global batches on the device, from any step on; bad data is told at once."""
     devices, clips, parts = mesh.size, recipe.training.clips, recipe.training.micro_batches
-    unit, what = devices * parts, f"the {devices} devices"
+    unit, what = steps.unit(recipe, devices), f"the {devices} devices"
     if parts > 1:
         what += f" times config.training.micro_batches={parts}"
     if recipe.views.augmentations.mixes:
-        unit, what = 2 * unit, f"{what} and in pairs to be mixed"
+        what += " and in pairs to be mixed"
     if clips % unit:
         raise UserError(
             f"config.training.clips: {clips} is not divisible by {what}; "

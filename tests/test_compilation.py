@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loev_jax import compilation, config, presets, topology
-from loev_jax.compilation import Collective, Report, TooLarge
+from loev_jax import collectives, compilation, config, hlo, presets, topology
+from loev_jax.collectives import Collective
+from loev_jax.compilation import Report, TooLarge
 from loev_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +47,7 @@ ENTRY %main (p: f32[4]) -> f32[4] {
 
 
 def test_collectives_are_read_off_a_program():
-    assert compilation.collectives(PROGRAM) == [
+    assert collectives.read(PROGRAM) == [
         *(3 * [Collective("all-gather", ("f32",), 1, 16 * 4)]),
         Collective("all-gather", ("f32",), 1, 96 * 384 * 4),
         Collective("all-reduce", ("f32", "bf16"), 2, 256 * 4 + 768 * 2),
@@ -60,8 +61,8 @@ def test_what_is_written_in_place_is_read_off_its_first_line():
         "HloModule jit_step, is_scheduled=true, input_output_alias={ {0}: (0, {}, may-alias), "
         "{1}: (12, {}, must-alias), {2}: (3, {}, may-alias) }, entry_computation_layout="
     )
-    assert compilation.in_place(f"{header}\n{PROGRAM}") == {0, 3, 12}
-    assert compilation.in_place(f"HloModule jit_step\n{PROGRAM}") == set()
+    assert hlo.in_place(f"{header}\n{PROGRAM}") == {0, 3, 12}
+    assert hlo.in_place(f"HloModule jit_step\n{PROGRAM}") == set()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from loev_jax import compilation, config, fsdp, presets, step, topology
+from loev_jax import collectives, config, fsdp, presets, step, topology
 from loev_jax.benchmark import cycles
 from loev_jax.data.progress import Progress
 
@@ -97,7 +97,7 @@ def _count(request: tuple[str, str, bool]) -> dict[str, float]:
     options = {"exec_time_optimization_effort": -1.0} if quick else None
     lowered = jitted.trace(*arguments).lower(lowering_platforms=("tpu",))
     text = lowered.compile(options).as_text()
-    crossing = compilation.collectives(text)
+    crossing = collectives.read(text)
     return {
         "million cycles": cycles.count(text)["all"] / 1e6,
         "collectives": len(crossing),

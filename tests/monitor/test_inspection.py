@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from loev_jax import compilation, config, fsdp, presets, step
+from loev_jax import collectives, config, fsdp, presets, step
 from loev_jax.augment import views
 from loev_jax.monitor import inspection
 
@@ -85,7 +85,7 @@ def test_of_the_audio_no_more_crosses_devices_than_is_looked_at():
     batch = batch_of(recipe, mesh, 96)
     params = step.init(recipe, mesh).params
     program = inspection.make(recipe, mesh).lower(params, batch).compile().as_text()
-    audio = [one.bytes for one in compilation.collectives(program) if "s16" in one.dtypes]
+    audio = [one.bytes for one in collectives.read(program) if "s16" in one.dtypes]
     assert 0 < sum(audio) <= inspection.CLIPS * recipe.views.window_samples * 2
 
 
