@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 _OUT = flags.DEFINE_string("out", None, "Directory of results.json and the plot.", required=True)
 _WORKDIRS = flags.DEFINE_string("workdirs", None, "Directory of the runs; default: OUT.")
 _DATA = flags.DEFINE_string("data", "data/corpus", "Data set that launch/prepare_data.py wrote.")
+_EVAL_DATA = flags.DEFINE_string(
+    "eval_data", None, "Data set to evaluate on, if not --data: music that nobody chose by."
+)
 _ONLY = flags.DEFINE_list("only", None, "Recipes by name, separated by commas; default: all.")
 _SEEDS = flags.DEFINE_integer("seeds", None, "Seeds of each recipe (3).", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of the reference (1000).", lower_bound=1)
@@ -46,6 +49,7 @@ def main() -> None:
             _SEEDS.value or (1 if _QUICK.value else 3),
             _STEPS.value or (300 if _QUICK.value else 1000),
             _QUICK.value,
+            _EVAL_DATA.value or "",
         ),
     )
 

@@ -22,13 +22,14 @@ class Settings:
     """What a comparison is asked for.
 
     Attributes:
-        data: path of the data set.
+        data: path of the data set to train on.
         only: recipes by name; None for all.
         seeds: of each recipe.
         steps: of the reference; the others get as many as take equally long.
         quick: time the steps in a hurry, hear less of each clip, and leave out the searches by hum,
             score and words, which are otherwise made with the first seed of each recipe: they take
             as long as the rest.
+        eval_data: path of another data set to evaluate on; "" for none.
     """
 
     data: str
@@ -36,6 +37,12 @@ class Settings:
     seeds: int
     steps: int
     quick: bool
+    eval_data: str = ""
+
+    @property
+    def scored(self) -> str:
+        """The data set that figures are of."""
+        return self.eval_data or self.data
 
 
 def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
@@ -54,16 +61,18 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
         UserError: there is no such recipe, no data set, another plan in `out`, or a run failed.
     """
     names = plans.choose(settings.only)
-    opened = splits.open_all(settings.data, splits.TEST)  # before minutes are spent
+    paths = dict.fromkeys((settings.data, settings.scored))  # opened before minutes are spent
+    opened = {path: splits.open_all(path, splits.TEST) for path in paths}
     for directory in (out, workdirs):
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--out={directory}: {error.strerror}") from error
-    results = _planned(root, names, settings, splits.digest(opened, None), out)
-    results.candidates = len(opened[splits.TEST])
+    clips = "+".join(splits.digest(one, None) for one in opened.values())
+    results = _planned(root, names, settings, clips, out)
+    results.candidates = len(opened[settings.scored][splits.TEST])
     if not results.classical_intervals:  # older comparisons have none, and another hop
-        scores = classical.measure(records.open_split(settings.data, splits.TEST))
+        scores = classical.measure(records.open_split(settings.scored, splits.TEST))
         results.classical = {name: float(score) for name, score in scores.items()}
         results.classical_intervals = {name: list(one.interval) for name, one in scores.items()}
     runs.write(out, results)
@@ -110,9 +119,13 @@ def _planned(
     found = runs.read(out)
     known = found.plan if found else Plan(settings.data, clips, settings.quick, 0, settings.steps)
     if known.clips != clips:
+        asked, theirs = (
+            f"--data={one.data}" + (f" --eval_data={one.eval_data}" if one.eval_data else "")
+            for one in (settings, known)
+        )
         raise UserError(
-            f"--data={settings.data}: {out / runs.FILE} is of other clips, those of {known.data}; "
-            "go on with these, or give another --out"
+            f"{asked}: {out / runs.FILE} is of other clips, those of {theirs}; go on with these, "
+            "or give another --out"
         )
     for flag, mine, there in (
         ("steps", settings.steps, known.reference_steps),
@@ -135,7 +148,12 @@ def _planned(
     }
     seeds = max(settings.seeds, known.seeds)
     plan = dataclasses.replace(
-        known, data=settings.data, seeds=seeds, steps=steps, milliseconds=milliseconds
+        known,
+        data=settings.data,
+        eval_data=settings.eval_data,
+        seeds=seeds,
+        steps=steps,
+        milliseconds=milliseconds,
     )
     return dataclasses.replace(found, plan=plan) if found else Results(plan)
 

@@ -19,6 +19,7 @@ from typing import Any
 from loev_jax.comparison.plan import REFERENCE, VARIANT, Plan, config_path
 from loev_jax.data import records
 from loev_jax.errors import UserError
+from loev_jax.evaluate import results
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.humming import Humming
 from loev_jax.evaluate.results import CHECKPOINT, HEADS, INTERVALS, RANDOM_INIT
@@ -134,7 +135,7 @@ def run(
         f"--config.training.steps={last}",
     )
     trained = time.monotonic()
-    columns = records.open_split(plan.data, "test").label_names
+    columns = records.open_split(plan.eval_data or plan.data, "test").label_names
     tasks = ",".join((*evaluators(columns)[0], *(DEARER if dearer else ())))
     _call(
         root / "launch" / "eval.py",
@@ -143,8 +144,10 @@ def run(
         f"--tasks={tasks}",
         f"--baselines={name == REFERENCE}",  # the tables show that of the reference
         *([f"--segments={QUICK_SEGMENTS}"] if plan.quick else []),
+        *([f"--data={plan.eval_data}"] if plan.eval_data else []),
     )
-    result = json.loads((workdir / "eval" / f"{last}.json").read_text(encoding="utf-8"))
+    directory = results.directory(workdir, Path(plan.eval_data) if plan.eval_data else None)
+    result = json.loads((directory / f"{last}.json").read_text(encoding="utf-8"))
     seconds = {"training": round(trained - start), "evaluation": round(time.monotonic() - trained)}
     if begun:
         del seconds["training"]  # an earlier call did a part of it

@@ -23,7 +23,6 @@ from loev_jax.evaluate.figures import Figure
 from loev_jax.evaluate.settings import Settings
 from loev_jax.evaluate.spaces import Facts, Vectored
 
-DIRECTORY = "eval"
 DONE = "DONE"
 _POLL_SECONDS = 2.0
 
@@ -57,7 +56,7 @@ class Job:
             UserError: `workdir` holds no run, its data set cannot be opened, or a task is unknown.
         """
         self.workdir = workdir
-        self.directory = workdir / (f"{DIRECTORY}_{data.resolve().name}" if data else DIRECTORY)
+        self.directory = results.directory(workdir, data)
         if settings.split != splits.TEST:
             self.directory /= settings.split
         self.settings = settings

@@ -31,6 +31,11 @@ INTERVALS = {
 """The section with both ends of the confidence intervals of each, by space and metric."""
 
 
+def directory(workdir: Path, data: Path | None) -> Path:
+    """Where the results of a run go: those on another data set than its own by that one's name."""
+    return workdir / (f"eval_{data.resolve().name}" if data else "eval")
+
+
 def blank(
     step: int,
     data: str,

@@ -18,7 +18,7 @@ class Laboratory:
     """Stands for training, evaluation and the clock."""
 
     def __init__(self):
-        self.done, self.pace, self.breaks_at, self.heard = [], 1.0, None, 0
+        self.done, self.pace, self.breaks_at, self.heard = [], 1.0, None, []
         self.quick, self.clips = None, "c0ffee"
 
     def time_steps(self, root, names, quick):
@@ -35,12 +35,17 @@ class Laboratory:
 
     def digest(self, splits, most):
         assert most is None
-        return self.clips
+        return self.clips if len(splits["test"]) == 40 else "facade"
 
     def listen(self, split):
-        self.heard += 1
+        self.heard.append(split)
         ends = made_up.CLASSICAL_INTERVALS
         return {name: Figure(one, ends[name]) for name, one in made_up.CLASSICAL.items()}
+
+
+def open_all(path, scored):
+    """Of `fresh` there are more clips than of any other."""
+    return {scored: range(70 if path == "fresh" else 40)}
 
 
 @pytest.fixture(name="laboratory")
@@ -49,14 +54,14 @@ def _laboratory(monkeypatch):
     monkeypatch.setattr(plans, "time_steps", made.time_steps)
     monkeypatch.setattr(runs, "run", made.run)
     monkeypatch.setattr(comparison.classical, "measure", made.listen)
-    monkeypatch.setattr(comparison.records, "open_split", lambda path, split: None)
-    monkeypatch.setattr(comparison.splits, "open_all", lambda path, scored: {scored: range(40)})
+    monkeypatch.setattr(comparison.records, "open_split", lambda path, split: path)
+    monkeypatch.setattr(comparison.splits, "open_all", open_all)
     monkeypatch.setattr(comparison.splits, "digest", made.digest)
     return made
 
 
-def compare(out: Path, only=ALL, seeds=2, steps=100, quick=False, data="data"):
-    settings = comparison.Settings(data, only, seeds, steps, quick)
+def compare(out: Path, only=ALL, seeds=2, steps=100, quick=False, data="data", eval_data=""):
+    settings = comparison.Settings(data, only, seeds, steps, quick, eval_data)
     comparison.run(Path("root"), out, out / "runs", settings)
 
 
@@ -67,14 +72,14 @@ def test_all_recipes_at_equal_time_then_the_tables(laboratory, tmp_path, capsys)
     assert (tmp_path / "results.png").exists()
     compare(tmp_path)
     assert len(laboratory.done) == 6
-    assert laboratory.heard == 1
+    assert laboratory.heard == ["data"]
     found = runs.read(tmp_path)
     assert found.candidates == 40
     assert found.classical == made_up.CLASSICAL
     assert found.classical_intervals == made_up.CLASSICAL_INTERVALS
     runs.write(tmp_path, dataclasses.replace(found, classical_intervals={}))  # an older one
     compare(tmp_path)
-    assert laboratory.heard == 2
+    assert laboratory.heard == ["data", "data"]
 
 
 def test_what_broke_off_goes_on(laboratory, tmp_path):
@@ -119,9 +124,24 @@ def test_other_clips_are_refused_and_the_same_ones_taken_wherever_they_lie(labor
     assert len(laboratory.done) == 6
     assert runs.read(tmp_path).plan.data == "moved"
     laboratory.clips = "decaf"
-    with pytest.raises(UserError, match=r"--data=other: .* other clips, those of moved; go on"):
+    with pytest.raises(
+        UserError, match=r"--data=other: .* other clips, those of --data=moved; go on"
+    ):
         compare(tmp_path, data="other")
     assert len(laboratory.done) == 6
+
+
+def test_figures_are_of_the_data_set_that_is_asked_for(laboratory, tmp_path):
+    compare(tmp_path, seeds=1, eval_data="fresh")
+    found = runs.read(tmp_path)
+    assert (found.plan.data, found.plan.eval_data) == ("data", "fresh")
+    assert found.plan.clips == "c0ffee+facade"
+    assert found.candidates == 70
+    assert laboratory.heard == ["fresh"]
+    compare(tmp_path, seeds=2, eval_data="fresh")
+    assert len(laboratory.done) == 6
+    with pytest.raises(UserError, match=r"--data=data: .* those of --data=data --eval_data=fresh;"):
+        compare(tmp_path)
 
 
 def test_nothing_to_show(tmp_path):

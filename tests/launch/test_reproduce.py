@@ -36,7 +36,9 @@ def test_a_comparison_of_a_step(tmp_path):
         f"{split}{n}": 10.5 for split, count in tiny_music.CLIPS.items() for n in range(count)
     }
     data, out = tiny_music.write(tmp_path / "data", lengths=lengths), tmp_path / "out"
-    arguments = (f"--out={out}", f"--data={data}", "--only=simclr", "--steps=1", "--quick")
+    fresh = tiny_music.write(tmp_path / "fresh", lengths=lengths)
+    paths = (f"--out={out}", f"--data={data}", f"--eval_data={fresh}")
+    arguments = (*paths, "--only=simclr", "--steps=1", "--quick")
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert "1 of 1 runs are done." in done.stdout
@@ -44,7 +46,8 @@ def test_a_comparison_of_a_step(tmp_path):
     (found,) = results["runs"].values()
     assert found["spaces"]["encoder"].keys() >= {"tempo_r2", "time_stretch_r2"}
     assert "text_to_audio_mrr" not in found["spaces"]["encoder"]  # too dear for a quick one
-    evaluation = json.loads((out / "simclr-0" / "eval" / "1.json").read_text())
+    evaluation = json.loads((out / "simclr-0" / "eval_fresh" / "1.json").read_text())
     assert evaluation["settings"]["segments"] == 2
+    assert evaluation["data"] == str(fresh)
     again = run(f"--out={out}", "--report")
     assert again.stdout == done.stdout
