@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from loev_jax.evaluate import figures
+from loev_jax.evaluate import confusions, figures
 from loev_jax.evaluate.clips import DIFFERENCES
 from loev_jax.evaluate.evaluator import SPLITS, too_few
 from loev_jax.evaluate.features import Parts
@@ -52,9 +52,9 @@ class Equivariance:
             targets["train"] = shuffle.permutation(targets["train"])
         predicted = regress(Parts(**moved), Parts(**targets), intercept=False)
         pieces = facts["test"].pieces[facts["test"].paired]
-        return {
-            f"{name}_r2": figures.explained(
-                targets["test"][:, column], predicted[:, column], pieces
-            )
-            for column, name in enumerate(DIFFERENCES)
-        }
+        found = {}
+        for column, name in enumerate(DIFFERENCES):
+            truth, read = targets["test"][:, column], predicted[None, :, column]
+            figure = figures.explained(truth, read, pieces)
+            found[f"{name}_r2"] = figure.with_confusion(confusions.of_numbers(truth, read))
+        return found

@@ -1,4 +1,4 @@
-"""Figures with the interval that the choice of test clips leaves them."""
+"""Figures with the interval that the choice of test clips leaves them, and what is behind them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import functools
 from collections.abc import Hashable
 
 import numpy as np
+
+from loev_jax.evaluate.confusions import Confusion
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -16,14 +18,22 @@ class Figure(float):
 
     Attributes:
         interval: its ends, low and high; NaN where the number is.
+        confusion: how often what was read as what, for a picture; None where there is none.
     """
 
     interval: tuple[float, float]
+    confusion: Confusion | None = None
 
     def __new__(cls, value: float, interval: tuple[float, float]) -> Figure:
         """A float with `interval`."""
         figure = super().__new__(cls, value)
         figure.interval = interval
+        return figure
+
+    def with_confusion(self, confusion: Confusion | None) -> Figure:
+        """The same, of these readings."""
+        figure = Figure(self, self.interval)
+        figure.confusion = confusion
         return figure
 
 

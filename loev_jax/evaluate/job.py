@@ -225,6 +225,13 @@ class Job:
                 ends = {metric: list(figure.interval) for metric, figure in metrics.items()}
                 intervals = result.setdefault(results.INTERVALS[section], {})
                 intervals.setdefault(space, {}).update(ends)
+        for space, metrics in found[results.CHECKPOINT].items():
+            behind = result.setdefault(results.CONFUSIONS, {}).setdefault(space, {})
+            behind |= {
+                metric: figure.confusion.to_json()
+                for metric, figure in metrics.items()
+                if figure.confusion is not None
+            }
         if reasons:
             result["left_out"][name] = reasons
 

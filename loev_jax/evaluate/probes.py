@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from loev_jax.evaluate import figures, labels, linear, mlp, tempo_bins
+from loev_jax.evaluate import confusions, figures, labels, linear, mlp, tempo_bins
 from loev_jax.evaluate.evaluator import SPLITS, too_few
 from loev_jax.evaluate.features import Parts, numbered
 from loev_jax.evaluate.metrics import key_scores, tempo_hits
@@ -106,25 +106,31 @@ class Probe:
         numbers = Parts(bins.number(octaves.train), bins.number(octaves.validation), np.empty(0))
         estimate = 2.0 ** bins.octaves(self._read(features, numbers, bins.count))
         hits = functools.partial(tempo_hits, bpm.test[None], estimate, TOLERANCE)
+        seen = confusions.of_numbers(octaves.test, np.log2(estimate), lambda at: f"{2**at:.0f}")
         return {
             "r2": figures.explained(octaves.test, self._regress(features, octaves), pieces),
-            "acc1": figures.mean(hits(), pieces),
+            "acc1": figures.mean(hits(), pieces).with_confusion(seen),
             "acc2": figures.mean(hits(octaves=True), pieces),
         }
 
     def _key(self, features: Parts, keys: Parts, pieces: np.ndarray) -> Figures:
-        truth, read = keys.test.astype(int)[None], self._classify(features, keys).astype(int)
+        truth, read = keys.test.astype(int), self._classify(features, keys).astype(int)
+        weighted = figures.mean(key_scores()[truth[None], read], pieces)
         return {
-            "weighted": figures.mean(key_scores()[truth, read], pieces),
-            "accuracy": figures.mean(truth == read, pieces),
+            "weighted": weighted.with_confusion(confusions.of_keys(truth, read)),
+            "accuracy": figures.mean(truth[None] == read, pieces),
         }
 
     def _class(self, features: Parts, classes: Parts, pieces: np.ndarray) -> Figures:
-        right = self._classify(features, classes) == classes.test[None]
-        return {"accuracy": figures.mean(right, pieces)}
+        read = self._classify(features, classes)
+        seen = confusions.of_classes(classes.test, read)
+        right = figures.mean(read == classes.test[None], pieces)
+        return {"accuracy": right.with_confusion(seen)}
 
     def _number(self, features: Parts, numbers: Parts, pieces: np.ndarray) -> Figures:
-        return {"r2": figures.explained(numbers.test, self._regress(features, numbers), pieces)}
+        read = self._regress(features, numbers)
+        seen = confusions.of_numbers(numbers.test, read)
+        return {"r2": figures.explained(numbers.test, read, pieces).with_confusion(seen)}
 
     def _tags(self, features: Parts, written: Parts, pieces: np.ndarray) -> Figures:
         tags = labels.tags(written.train)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from loev_jax.evaluate import matrices
+from loev_jax.evaluate import confusions, matrices
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.humming import Humming
@@ -229,6 +229,7 @@ def events(result: Mapping[str, Any], path: Path) -> None:
 SHOWN: dict[str, tuple[Callable[[Mapping[str, Any], Path], None], str]] = {
     "plot": (plot, "{step}.png"),
     "matrices": (matrices.plot, "{step}_matrices.png"),
+    "confusions": (confusions.plot, "{step}_confusions.png"),
     "events": (events, "events.out.tfevents.{step:012d}"),
 }
 """What is made of a result: by name, what makes it and its file."""

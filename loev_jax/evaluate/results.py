@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ INTERVALS = {
 """The section with both ends of the confidence intervals of each, by space and metric."""
 
 
+CONFUSIONS = "confusions"
+"""The section with what is behind figures of the checkpoint, by space and metric: `names` of
+classes or bins, and `counts` of test clips, truths by readings."""
+
+_NUMBER = r"(?:-?\d[\d.eE+-]*|null)"
+_NUMBERS = re.compile(rf"\[\s+{_NUMBER}(?:,\s+{_NUMBER})*\s+\]")
+"""A list of numbers, over several lines."""
+
+
 def directory(workdir: Path, data: Path | None) -> Path:
     """Where the results of a run go: those on another data set than its own by that one's name."""
     return workdir / (f"eval_{data.resolve().name}" if data else "eval")
@@ -55,7 +65,7 @@ def blank(
     Returns:
         `heads`, `tasks` (done), `left_out` (reasons by task), `failed` (errors by task or picture),
         `shown` (pictures that were made), `counts` (by split), `seconds` (by task), and sections of
-        numbers and their intervals for the checkpoint and each baseline.
+        numbers and their intervals for the checkpoint and each baseline, and of `CONFUSIONS`.
     """
     head: dict[str, Any] = {"step": step, "data": data, DIGEST: digest}
     head |= {"settings": dict(settings), "counts": {}}
@@ -63,6 +73,7 @@ def blank(
     sections: dict[str, Any] = {}
     for numbers, intervals in INTERVALS.items():
         sections |= {numbers: {}, intervals: {}}
+    sections[CONFUSIONS] = {}
     done: dict[str, Any] = {"tasks": [], "left_out": {}, "failed": {}, SHOWN: []}
     return head | done | sections | {"seconds": {}}
 
@@ -133,5 +144,7 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(plain(result), indent=2, ensure_ascii=False)
+    text = _NUMBERS.sub(lambda found: "[" + " ".join(found[0][1:-1].split()) + "]", text)
+    partial.write_text(text + "\n")
     os.replace(partial, path)

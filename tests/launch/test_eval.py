@@ -43,8 +43,8 @@ def evaluated(workdir):
     done = run(f"--workdir={workdir}", "--step=last")
     assert done.returncode == 0, done.stderr
     left = {path.name for path in (workdir / "eval").iterdir()}
-    pictures = {"2.png", "2_matrices.png", "events.out.tfevents.000000000002"}
-    assert left == {"2.json", "random_init.npz", *pictures}
+    pictures = {"2.png", "2_matrices.png", "2_confusions.png"}
+    assert left == {"2.json", "random_init.npz", "events.out.tfevents.000000000002", *pictures}
     (workdir / "DONE").touch()
     rest = run(f"--workdir={workdir}", "--watch")
     assert rest.returncode == 0, rest.stderr
