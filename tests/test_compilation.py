@@ -94,10 +94,12 @@ def settings_of(clips: int, branched: bool = False) -> dict:
 RECIPE = config.read(settings_of(4))
 
 
-def memory(clips: int, fixed: int, each: int, curve: float) -> Report | TooLarge:
-    """A chip whose memory is known in closed form."""
+def memory(
+    clips: int, fixed: int, each: int, curve: float, lenient: float = 1.0
+) -> Report | TooLarge:
+    """A chip whose memory is known in closed form; the compiler takes up to `lenient` of it."""
     needed, limit = int(fixed + each * clips * (1 + curve * clips)), 10**6
-    if needed > limit:
+    if needed > lenient * limit:
         return TooLarge("v5e:2x2", clips, needed, limit)
     return Report("v5e:2x2", 4, clips, 4 * clips, needed, limit, 0, 1, 1, 1, 1.0, (), 0.0)
 
@@ -107,20 +109,21 @@ def memory(clips: int, fixed: int, each: int, curve: float) -> Report | TooLarge
     fixed=st.integers(0, 1_100_000),
     each=st.integers(1_000, 200_000),
     curve=st.sampled_from([0.0, 0.0005]),
+    lenient=st.sampled_from([1.0, 1.05, 2.0]),
 )
-def test_the_largest_batch_fits_and_little_more_does(first, fixed, each, curve):
+def test_the_largest_batch_fits_and_little_more_does(first, fixed, each, curve, lenient):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "read", lambda settings: RECIPE)
 
         def step_of(settings, name):
-            return memory(settings["training"]["clips"] // 4, fixed, each, curve)
+            return memory(settings["training"]["clips"] // 4, fixed, each, curve, lenient)
 
         def in_units(one):
             return dataclasses.replace(one, clips=4 * one.clips)
 
         patch.setattr(compilation, "step_of", lambda *given: in_units(step_of(*given)))
         tried: list[int] = []
-        begin = in_units(memory(first, fixed, each, curve))
+        begin = in_units(memory(first, fixed, each, curve, lenient))
         best = compilation.largest({"training": {}}, begin, tried.append)
     sizes = [n for n in range(1, 1001) if isinstance(memory(n, fixed, each, curve), Report)]
     if not sizes:
