@@ -100,6 +100,11 @@ class TooLarge:
     hbm: int
     hbm_limit: int
 
+    @property
+    def fits(self) -> bool:
+        """As of a `Report`: it does not."""
+        return False
+
     def error(self) -> UserError:
         """What is wrong, in one line."""
         return UserError(
@@ -158,7 +163,7 @@ def largest(
     if 1 not in known:
         compile_next(1)
     for _ in range(_TRIES):
-        fitting = [units for units, one in known.items() if _fits(one)]
+        fitting = [units for units, one in known.items() if one.fits]
         if not fitting:
             return None
         low, high = max(fitting), min(known.keys() - set(fitting), default=None)
@@ -170,10 +175,6 @@ def largest(
         compile_next(aim)
     reports = [one for one in known.values() if isinstance(one, Report) and one.fits]
     return max(reports, key=lambda report: report.clips)
-
-
-def _fits(one: Report | TooLarge) -> bool:
-    return isinstance(one, Report) and one.fits
 
 
 _TRIES = 8

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loev_jax import picture
 from loev_jax.benchmark import methods, tape
 from loev_jax.benchmark.peers import VARIANTS
 from loev_jax.benchmark.speed_peers import LIBRARIES
@@ -77,9 +77,7 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=110)
-    os.replace(partial, path)
+    picture.write(figure, path)
 
 
 def _line(panel: Any, name: str, means: Mapping[str, float], others: Any) -> None:

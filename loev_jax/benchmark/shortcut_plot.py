@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from loev_jax import picture
 
 _TITLES = {
     "accuracy": "told from untouched: accuracy",
@@ -51,6 +52,4 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(fontsize=8, loc="lower right")
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=110)
-    os.replace(partial, path)
+    picture.write(figure, path)

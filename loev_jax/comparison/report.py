@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loev_jax import table
+from loev_jax import picture, table
 from loev_jax.comparison.plan import RECIPES, REFERENCE
 from loev_jax.comparison.runs import Results
 from loev_jax.evaluate import matrices
@@ -193,9 +192,7 @@ def plot(results: Results, path: Path) -> None:
     panels[0][0].invert_yaxis()
     handles, names = _legend(panels[0][0])
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=9)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=110)
-    os.replace(partial, path)
+    picture.write(figure, path)
 
 
 def _dots(axes: Any, metric: str, found: list[Row], recipes: list[str], spaces: list[str]) -> None:

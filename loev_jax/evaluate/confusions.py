@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loev_jax import picture
 from loev_jax.corpus.key_finding import key_name
 from loev_jax.evaluate.results import CONFUSIONS
 
@@ -124,9 +124,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     figure.suptitle(
         f"step {result['step']}: read as (across) of each truth (down), dark for all", fontsize=10
     )
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=100)
-    os.replace(partial, path)
+    picture.write(figure, path)
 
 
 def _panel(axes: Any, table: Mapping[str, Any], first: bool) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loev_jax import picture
 from loev_jax.evaluate.clips import DIFFERENCES
 from loev_jax.evaluate.invariance import Invariance
 from loev_jax.evaluate.results import CHECKPOINT, HEADS
@@ -93,6 +93,4 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
         axes.set_xticks(range(len(names)), labels, rotation=30, ha="right", fontsize=8)
         axes.set_yticks(range(len(spaces)), spaces, fontsize=8)
         axes.set_title(title, fontsize=10)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=110)
-    os.replace(partial, path)
+    picture.write(figure, path)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from loev_jax import picture
 from loev_jax.evaluate import confusions, matrices
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.equivariance import Equivariance
@@ -183,9 +184,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     others = ", grey random init, dotted shuffled labels" if beside else ""
     figure.suptitle(f"step {result['step']}: blue the checkpoint{others}, with 95 % intervals")
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=110)
-    os.replace(partial, path)
+    picture.write(figure, path)
 
 
 def _whiskers(
