@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from loev_jax import config, presets
 from loev_jax.errors import UserError
-from loev_jax.evaluate import spaces
+from loev_jax.evaluate import unions
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -85,7 +85,7 @@ def test_looc_is_read_from_all_of_its_heads_side_by_side():
     assert heads == ("invariant", "pitch", "tempo")
     rows = {head: np.full((2, 3), at, np.float32) for at, head in enumerate(heads)}
     np.testing.assert_array_equal(
-        spaces.with_unions(rows, rows, heads)[spaces.HEADS], np.repeat([[0, 1, 2]] * 2, 3, axis=1)
+        unions.with_unions(rows, rows, heads)[unions.HEADS], np.repeat([[0, 1, 2]] * 2, 3, axis=1)
     )
 
 

@@ -1,6 +1,7 @@
 """A training directory as `launch/train.py` leaves it, with random parameters and no training."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -18,12 +19,13 @@ def write(
     steps: tuple[int, ...] = (1,),
     average_decay: float = 0.0,
     parameters: float | None = None,
+    heads: Mapping[str, str] = HEADS,
 ) -> None:
     """Makes `workdir`; the checkpoint of step n has parameters drawn with seed n, or all this.
 
     Their average, where there is one, is that of the first step: what the parameters were before.
     """
-    settings = presets.recipe("small", HEADS)
+    settings = presets.recipe("small", heads)
     settings.frontend.update(n_fft=512, window=360, hop=200, bands=24)
     settings.views.seconds = 0.5
     settings.encoder.update(channels=(8, 8), kernels=(3, 3), strides=(2, 1), dilations=(1, 1))

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from loev_jax.augment import analysis
-from loev_jax.augment.augmentations import Augmentations
+from loev_jax.augment.augmentations import SCALARS, Augmentations
+from loev_jax.augment.chain import LogMelChain
 from loev_jax.augment.spectral import PitchShift, TimeStretch
 from loev_jax.augment.views import Views
 from loev_jax.data import records
 
 DIFFERENCES = ("time_stretch", "pitch_shift")
-"""The parameters in which the views of a pair differ."""
+"""The parameters in which the views of every pair differ."""
+
+MEASURABLE = tuple(name for name in SCALARS if name not in ("mix", "mixup"))
+"""All parameters in which they can: those that one number says, and no other clip is needed for."""
 
 DEFAULT_RANGES = Augmentations(
     time_stretch=TimeStretch(-0.32, 0.32),
@@ -31,6 +34,10 @@ DEFAULT_RANGES = Augmentations(
 )
 """Drawn from where a recipe does not stretch or shift, so that every recipe can be compared: as the
 `small` recipes do, by whole semitones, between which a moved clip has no key."""
+
+
+PLACE = "place"
+"""Of a draw: which segment of its clip it is of."""
 
 
 class Source(Protocol):
@@ -78,43 +85,73 @@ class Layout:
         return int(np.sum(self.starts(samples) + self.source <= samples))
 
 
-def ranges(augmentations: Augmentations) -> Augmentations:
-    """The recipe's own ranges of stretch and shift, or `DEFAULT_RANGES` where it has none."""
+def differing(kept: Collection[str]) -> tuple[str, ...]:
+    """The parameters in which the views of a pair differ, where heads keep these augmentations.
+
+    They are `DIFFERENCES`, so that all recipes can be compared, and whatever else of `MEASURABLE` a
+    head is made to keep.
+    """
+    return tuple(name for name in MEASURABLE if name in DIFFERENCES or name in kept)
+
+
+def kept_by(heads: Mapping[str, Collection[str]]) -> set[str]:
+    """The augmentations that some head keeps."""
+    return {name for kept in heads.values() for name in kept}
+
+
+def ranges(augmentations: Augmentations, kept: Collection[str] = ()) -> Augmentations:
+    """What the parameters in which a pair differs are drawn from.
+
+    Args:
+        augmentations: the recipe's own, which are taken; `DEFAULT_RANGES` where it has none.
+        kept: augmentations that heads keep.
+    """
     return Augmentations(
-        time_stretch=augmentations.time_stretch or DEFAULT_RANGES.time_stretch,
-        pitch_shift=augmentations.pitch_shift or DEFAULT_RANGES.pitch_shift,
+        **{
+            name: getattr(augmentations, name) or getattr(DEFAULT_RANGES, name)
+            for name in differing(kept)
+        }
     )
 
 
-def layout(views: Views, segments: int) -> Layout:
-    """The layout for a recipe's views."""
+def chain(views: Views, spec: Augmentations) -> LogMelChain:
+    """What makes log-mels of a recipe's views, in the analysis domain whatever the recipe's."""
+    return LogMelChain(spec.transforms, views.frames, views.frontend, "analysis", 1.0)
+
+
+def layout(views: Views, segments: int, kept: Collection[str] = ()) -> Layout:
+    """The layout for a recipe's views, of which heads keep the augmentations `kept`."""
     segment = views.frontend.samples(views.frames)
-    fastest = ranges(views.augmentations).fastest
-    source = analysis.source_samples(views.frontend, views.frames, fastest, 1.0)
+    source = chain(views, ranges(views.augmentations, kept)).source_samples
     return Layout(segment, max(source, segment), segments)
 
 
-def draw(augmentations: Augmentations, seed: int, clips: np.ndarray) -> dict[str, np.ndarray]:
+def draw(
+    augmentations: Augmentations, seed: int, clips: np.ndarray, kept: Collection[str] = ()
+) -> dict[str, np.ndarray]:
     """Draws how each clip's transformed view differs; it always is transformed.
 
     Args:
         augmentations: the recipe's.
         seed: of the draw.
         clips: [n] numbers of the clips: a draw is a function of (seed, number).
+        kept: augmentations that heads keep; the others' draws do not depend on them.
 
     Returns:
-        `time_stretch` in octaves and `pitch_shift` in semitones, f32 [n], and `place` in 0..1:
-        which of the clip's segments it is.
+        Each parameter of `differing`, in its unit (`time_stretch` in octaves, `pitch_shift` in
+        semitones), f32 [n], and `PLACE` in 0..1: which of the clip's segments it is.
     """
-    drawn = ranges(augmentations)
+    spec = ranges(augmentations, kept)
+    further = [name for name in spec.augmentations if name not in DIFFERENCES]
+    names = (*DIFFERENCES, PLACE, *further)
 
     def one(number: jax.Array) -> dict[str, jax.Array]:
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), 3)
-        values = {
-            name: getattr(drawn, name).value(key)
-            for name, key in zip(DIFFERENCES, keys, strict=False)
+        # A key of each depends on its place alone, not on how many there are.
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), len(names))
+        return {
+            name: jax.random.uniform(key, ()) if name == PLACE else getattr(spec, name).value(key)
+            for name, key in zip(names, keys, strict=True)
         }
-        return values | {"place": jax.random.uniform(keys[2], ())}
 
     return {name: np.asarray(v) for name, v in jax.vmap(one)(jnp.asarray(clips)).items()}
 
@@ -126,7 +163,8 @@ class Batch:
     Attributes:
         arrays: `segments` int16 [clips, segments, samples], their `weight` f32 [clips, segments]
             (0 where there is none), `source` int16 [clips, source samples], `clean` int32 [clips]
-            (the segment that starts where the source starts), `time_stretch` and `pitch_shift`.
+            (the segment that starts where the source starts), and the parameters in which the pairs
+            differ, f32 [clips].
         clips: the records without their audio; fewer than the batch holds at its end.
         paired: of each of `clips`, whether it has a pair.
         digest: CRC-32 of all segments so far.
@@ -137,10 +175,14 @@ class Batch:
     paired: list[bool]
     digest: int
 
+    @property
+    def differences(self) -> dict[str, np.ndarray]:
+        """The parameters in which the pairs differ, f32 [clips] each."""
+        return {name: self.arrays[name] for name in MEASURABLE if name in self.arrays}
+
     def without_audio(self) -> Batch:
         """What remains to be known once the device has the audio."""
-        kept = {name: self.arrays[name] for name in DIFFERENCES}
-        return dataclasses.replace(self, arrays=kept)
+        return dataclasses.replace(self, arrays=self.differences)
 
 
 def choose(total: int, most: int | None) -> np.ndarray:
@@ -169,7 +211,8 @@ def batches(
     Yields:
         Batches of which the last may hold fewer clips.
     """
-    current, digest = _empty(where, size), 0
+    differences = [name for name in drawn if name != PLACE]
+    current, digest = _empty(where, size, differences), 0
     for number, record in enumerate(clips):
         audio = record[records.AUDIO]
         starts = where.starts(len(audio))
@@ -181,27 +224,27 @@ def batches(
             arrays["segments"][row, column] = audio[start : start + where.segment]
         arrays["weight"][row, : len(starts)] = 1.0 / len(starts)
         if pairable := where.pairable(len(audio)):
-            clean = int(drawn["place"][number] * pairable)
+            clean = int(drawn[PLACE][number] * pairable)
             arrays["clean"][row] = clean
             arrays["source"][row] = audio[starts[clean] : starts[clean] + where.source]
-        for name in DIFFERENCES:
+        for name in differences:
             arrays[name][row] = drawn[name][number]
         digest = zlib.crc32(arrays["segments"][row], digest)
         current.paired.append(pairable > 0)
         current.clips.append({key: v for key, v in record.items() if key != records.AUDIO})
         if len(current.clips) == size:
             yield dataclasses.replace(current, digest=digest)
-            current = _empty(where, size)
+            current = _empty(where, size, differences)
     if current.clips:
         yield dataclasses.replace(current, digest=digest)
 
 
-def _empty(where: Layout, size: int) -> Batch:
+def _empty(where: Layout, size: int, differences: Sequence[str]) -> Batch:
     arrays: dict[str, np.ndarray] = {
         "segments": np.zeros((size, where.segments, where.segment), np.int16),
         "weight": np.zeros((size, where.segments), np.float32),
         "source": np.zeros((size, where.source), np.int16),
         "clean": np.zeros(size, np.int32),
     }
-    arrays |= {name: np.zeros(size, np.float32) for name in DIFFERENCES}
+    arrays |= {name: np.zeros(size, np.float32) for name in differences}
     return Batch(arrays, [], [], 0)

@@ -252,9 +252,9 @@ class Job:
 
     def _note_counts(self, result: dict[str, Any], facts: Mapping[str, Facts]) -> None:
         for split, one in facts.items():
-            pairs = len(next(iter(one.differences.values())))
             skipped = len(one.skipped)
-            result["counts"][split] = {"clips": len(one.ids), "pairs": pairs, "skipped": skipped}
+            counts = {"clips": len(one.ids), "pairs": one.pairs, "skipped": skipped}
+            result["counts"][split] = counts
             if skipped:
                 say(
                     f"{split}: skipped {skipped} clips shorter than a view, such as "

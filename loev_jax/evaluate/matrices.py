@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from loev_jax import picture
-from loev_jax.evaluate.clips import DIFFERENCES
+from loev_jax.evaluate.clips import differing, kept_by
 from loev_jax.evaluate.invariance import Invariance
 from loev_jax.evaluate.results import CHECKPOINT, HEADS
 
@@ -18,7 +18,8 @@ def equivariance(
     result: Mapping[str, Any], section: str = CHECKPOINT
 ) -> tuple[list[str], np.ndarray]:
     """R² of each parameter's difference from each space, [spaces, parameters], and their names."""
-    return list(DIFFERENCES), _matrix(result[section], [f"{name}_r2" for name in DIFFERENCES])
+    names = list(differing(kept_by(result.get(HEADS, {}))))
+    return names, _matrix(result[section], [f"{name}_r2" for name in names])
 
 
 def invariance(result: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
@@ -50,7 +51,7 @@ def disentanglement(
         The means on and off the diagonal of heads by parameters; None where either has nothing.
     """
     heads = {name: set(kept) for name, kept in result.get(HEADS, {}).items()}
-    kept_by_any = set().union(*heads.values())
+    kept_by_any = kept_by(heads)
     names, table = equivariance(result, section)
     spaces = list(result[section])
     on: list[float] = []

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from loev_jax.evaluate import figures, sweep
-from loev_jax.evaluate.clips import DIFFERENCES
 from loev_jax.evaluate.evaluator import SPLITS, too_few
 from loev_jax.evaluate.features import Parts, Standardiser, one_thread
 from loev_jax.evaluate.invariance import too_short
@@ -70,7 +69,7 @@ class Prediction:
 
     def left_out(self, facts: Mapping[str, Facts]) -> list[str]:
         """See `Evaluator`."""
-        counts = {split: len(facts[split].differences[DIFFERENCES[0]]) for split in SPLITS}
+        counts = {split: facts[split].pairs for split in SPLITS}
         return too_few(counts, "clips long enough to be stretched") or too_short(facts)
 
     def score(
@@ -83,18 +82,20 @@ class Prediction:
         """See `Evaluator`. Shuffled, the predictor learns from changes of other clips.
 
         For both `DIRECTIONS`: `predicted_DIRECTION_mrr`, `_h1`, `_h5`, `_h10`, and
-        `_time_stretch_pre` (octaves) and `_pitch_shift_pre` (semitones).
+        `_time_stretch_pre` (octaves), `_pitch_shift_pre` (semitones), and that of every other
+        parameter in which the views differ.
         """
         swept = facts["test"].swept
         if swept is None or self.left_out(facts):
             return {}
+        names = tuple(swept.parameters)
         scale = Standardiser.fit(vectors["train"].clean[space])
         axes = _axes(scale(vectors["train"].clean[space]))
         unit = {name: max(float(np.abs(facts["train"].differences[name]).max()), 1e-6)
-                for name in DIFFERENCES}  # fmt: skip
+                for name in names}  # fmt: skip
 
         def changes(of: Mapping[str, np.ndarray]) -> np.ndarray:
-            return np.stack([of[name] / unit[name] for name in DIFFERENCES], axis=-1)
+            return np.stack([of[name] / unit[name] for name in names], axis=-1)
 
         def pairs(split: str) -> tuple[np.ndarray, np.ndarray]:
             clean, moved = (
@@ -126,7 +127,7 @@ class Prediction:
             scores[f"{own}_mrr"] = figures.mean((1.0 / place).mean(axis=1), swept.pieces)
             for k in (1, 5, 10):
                 scores[f"{own}_h{k}"] = figures.mean((place <= k).mean(axis=1), swept.pieces)
-            for name in DIFFERENCES:
+            for name in names:
                 found = np.take_along_axis(swept.parameters[name], nearest, axis=1)
                 error = np.abs(found - swept.parameters[name][:, right]).mean(axis=1)
                 scores[f"{own}_{name}_pre"] = figures.mean(error, swept.pieces)

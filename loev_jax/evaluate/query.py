@@ -21,8 +21,9 @@ from loev_jax.evaluate.features import Parts
 from loev_jax.evaluate.job import say
 from loev_jax.evaluate.retrieval import cosines
 from loev_jax.evaluate.settings import SEGMENTS
-from loev_jax.evaluate.spaces import Embedder, Facts, Mix, Vectors, with_unions
+from loev_jax.evaluate.spaces import Embedder, Facts, Vectors
 from loev_jax.evaluate.towers import match
+from loev_jax.evaluate.unions import Mix, with_unions
 from loev_jax.table import markdown
 
 

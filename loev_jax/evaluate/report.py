@@ -11,6 +11,7 @@ from typing import Any
 
 from loev_jax import picture
 from loev_jax.evaluate import confusions, matrices
+from loev_jax.evaluate.clips import DIFFERENCES, MEASURABLE
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.humming import Humming
@@ -22,6 +23,8 @@ from loev_jax.evaluate.retrieval import Retrieval
 from loev_jax.evaluate.splits import TEST
 from loev_jax.table import markdown
 
+_FURTHER = {name: name.replace("_", " ") for name in MEASURABLE if name not in DIFFERENCES}
+
 COLUMNS = {
     "neighbour_tempo": "neighbour within 8 % of the tempo",
     "neighbour_key": "neighbour's key, weighted",
@@ -31,6 +34,7 @@ COLUMNS = {
     "tempo_acc2": "tempo Acc2",
     "time_stretch_r2": "R² of the stretch",
     "pitch_shift_r2": "R² of the shift",
+    **{f"{name}_r2": f"R² of the {title}" for name, title in _FURTHER.items()},
 }
 """Columns of the table, by metric; one without a number is left out."""
 
@@ -38,6 +42,7 @@ UNLABELLED = {
     "same_clip_mrr": "the same clip moved, MRR",
     "copies_time_stretch_mrr": "nearest tempo among copies, MRR",
     "copies_pitch_shift_mrr": "nearest pitch among copies, MRR",
+    **{f"copies_{n}_mrr": f"nearest {title} among copies, MRR" for n, title in _FURTHER.items()},
 }
 """Further columns, where neither tempo nor key was read."""
 

@@ -143,7 +143,8 @@ class Retrieval:
     """The neighbour's tempo and key, and the same clip stretched and shifted: an `Evaluator`.
 
     `copies_PARAMETER_mrr` needs no label: each of the stretched and shifted copies of a clip looks
-    for the one that is nearest to it in tempo, or in key, among the others of that clip.
+    for the one that is nearest to it in tempo, or in key, or in what else they differ in, among the
+    others of that clip.
 
     `neighbour_tempo` and `neighbour_key` are of whole clips. `neighbour_tempo_QUERY_GALLERY_acc1`,
     `_acc2` and `neighbour_key_QUERY_GALLERY` are of one segment of each, the query's and the
@@ -169,8 +170,7 @@ class Retrieval:
                 reasons[part] = few[0]
             elif len(np.unique(test.pieces[there])) == 1:
                 reasons[part] = "all clips of the test split are of one piece"
-        pairs = len(test.differences["time_stretch"])
-        if few := too_few({"test": pairs}, "clips long enough to be stretched"):
+        if few := too_few({"test": test.pairs}, "clips long enough to be stretched"):
             reasons["same_clip"] = few[0]
         if few := too_short({"test": test}):
             reasons["copies"] = few[0]

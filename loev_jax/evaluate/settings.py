@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from loev_jax.errors import UserError
 from loev_jax.evaluate import labels, splits
-from loev_jax.evaluate.spaces import Mix
+from loev_jax.evaluate.unions import Mix
 
 SEGMENTS = 6
 

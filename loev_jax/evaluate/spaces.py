@@ -16,21 +16,13 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from loev_jax import frontend
-from loev_jax.augment import analysis
 from loev_jax.augment.views import FULL_SCALE, Views
 from loev_jax.data import records
 from loev_jax.data.progress import Progress
 from loev_jax.errors import UserError
 from loev_jax.evaluate import clips, sweep
 from loev_jax.evaluate.clips import Source
-from loev_jax.evaluate.features import Standardiser
 from loev_jax.model import Model
-
-HEADS = "heads"
-"""The space that concatenates all projections, where there are several: that of LooC++."""
-
-ALL = "all"
-"""The space that concatenates all of the model's, each standardised and of unit length."""
 
 Vectors = dict[str, np.ndarray]
 """By space, [rows, size] f32."""
@@ -46,7 +38,7 @@ class Vectored:
     Attributes:
         tracks: by space, the mean over the segments of each clip, [clips, size].
         clean: by space, one segment of each clip that has a pair, [pairs, size].
-        moved: by space, the same segment stretched and shifted, [pairs, size].
+        moved: by space, the same segment changed by the pair's `Facts.differences`, [pairs, size].
         swept: by space, the views of `sweep`, [clips, views, size]; nothing where none are made.
     """
 
@@ -64,7 +56,7 @@ class Facts:
         ids: [clips] str.
         pieces: [clips] str.
         labels: by name, [clips].
-        differences: `time_stretch` (octaves) and `pitch_shift` (semitones) of each pair, [pairs].
+        differences: by parameter (`clips.differing`), in its unit, of each pair, [pairs].
         paired: whether a clip has a pair, [clips] bool.
         skipped: ids of the clips that are shorter than a segment.
         digest: CRC-32 of the audio, to tell another data set of the same ids.
@@ -82,6 +74,11 @@ class Facts:
     swept: sweep.Sweep | None = None
     rolls: np.ndarray | None = None
 
+    @property
+    def pairs(self) -> int:
+        """How many there are."""
+        return int(self.paired.sum())
+
 
 class Embedder:
     """Embeds splits with models of one structure, on all devices."""
@@ -93,12 +90,15 @@ class Embedder:
 
         Args:
             views: of the recipe: its front end, the length of a view, its ranges.
-            model: any model of the structure; its parameters are not kept.
+            model: any model of the structure; its parameters are not kept. Pairs differ in what its
+                heads keep.
             segments: most segments of a clip.
             views_per_device: that are in memory at once.
         """
-        self.layout = clips.layout(views, segments)
+        self._kept = clips.kept_by(model.spec.heads)
+        self.layout = clips.layout(views, segments, self._kept)
         self._views = views
+        self._pair = clips.chain(views, clips.ranges(views.augmentations, self._kept))
         self._graph = nnx.graphdef(model)
         devices = jax.devices()
         self.batch = max(1, views_per_device // (segments + 1)) * len(devices)
@@ -136,7 +136,7 @@ class Embedder:
         """
         parameters = [jax.device_put(nnx.state(model), self._everywhere) for model in models]
         chosen = clips.choose(len(split), most)
-        drawn = clips.draw(self._views.augmentations, seed, number * _CLIPS + chosen)
+        drawn = clips.draw(self._views.augmentations, seed, number * _CLIPS + chosen, self._kept)
         skipped: list[str] = []
         done: list[clips.Batch] = []
         results: list[list[Vectored]] = []
@@ -179,7 +179,7 @@ class Embedder:
         """
         parameters = [jax.device_put(nnx.state(model), self._everywhere) for model in models]
         chosen = clips.choose(len(split), min(most or sweep.CLIPS, sweep.CLIPS))
-        drawn = sweep.draw(self._views.augmentations, seed, number * _CLIPS + chosen)
+        drawn = sweep.draw(self._views.augmentations, seed, number * _CLIPS + chosen, self._kept)
         place = {int(clip): at for at, clip in enumerate(chosen)}
         views = len(next(iter(drawn.values()))[0])
         size = max(1, self._views_per_device // views) * len(jax.devices())
@@ -203,13 +203,15 @@ class Embedder:
         progress.close()
         if not results:
             return None, [{} for _ in models]
-        both = {name: drawn[name][swept, : 1 + sweep.VIEWS] for name in clips.DIFFERENCES}
+        several = {
+            name: drawn[name][swept, : 1 + sweep.VIEWS] for name in clips.differing(self._kept)
+        }
         alone = sweep.measured(self._views.augmentations).augmentations
         changed = [
             np.any([drawn[name][swept, 1 + sweep.VIEWS + at] != 0 for name in own], axis=0)
             for at, own in enumerate(alone.values())
         ]
-        known = sweep.Sweep(np.array(pieces), both, tuple(alone), np.stack(changed, axis=1))
+        known = sweep.Sweep(np.array(pieces), several, tuple(alone), np.stack(changed, axis=1))
         return known, [
             {name: np.concatenate([one[model][name] for one in results]) for name in results[0][0]}
             for model in range(len(models))
@@ -238,9 +240,9 @@ class Embedder:
         front = self._views.frontend
         plain = batch["segments"].reshape(number * segments, samples)
         mels = frontend.log_mel(front, plain.astype(jnp.float32) / FULL_SCALE)
-        moved = {name: batch[name] for name in clips.DIFFERENCES}
         source = batch["source"].astype(jnp.float32) / FULL_SCALE
-        other = analysis.log_mel(front, source, moved, self._views.frames)
+        changes = {name: batch[name] for name in clips.differing(self._kept)}
+        other = self._pair.apply(source, changes)
         views = jnp.concatenate([mels, other])
 
         def split(space: jax.Array) -> dict[str, jax.Array]:
@@ -295,8 +297,8 @@ def _facts(done: Sequence[clips.Batch], labels: Sequence[str], skipped: Sequence
         return np.array([clip[name] for clip in known])
 
     differences = {
-        name: np.concatenate([b.arrays[name][: len(b.paired)][b.paired] for b in done])
-        for name in clips.DIFFERENCES
+        name: np.concatenate([b.differences[name][: len(b.paired)][b.paired] for b in done])
+        for name in done[0].differences
     }
     return Facts(
         column(records.ID),
@@ -307,83 +309,3 @@ def _facts(done: Sequence[clips.Batch], labels: Sequence[str], skipped: Sequence
         tuple(skipped),
         done[-1].digest,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Mix:
-    """A space in which likeness is a weighted sum of the cosines of several.
-
-    To look for music of the same key at about this tempo, say, one weighs the heads that keep them.
-
-    Attributes:
-        weights: of each space by name, positive.
-    """
-
-    weights: tuple[tuple[str, float], ...]
-
-    @classmethod
-    def parse(cls, text: str) -> Mix:
-        """Reads "pitch=2+tempo=1"; a weight may be left out, and is 1 then.
-
-        Raises:
-            UserError: it is not written so.
-        """
-        weights = []
-        for part in text.split("+"):
-            name, _, weight = part.strip().partition("=")
-            try:
-                value = float(weight or 1.0)
-            except ValueError:
-                value = 0.0
-            if not name or not 0 < value < float("inf"):
-                raise UserError(f"--mix={text}: write spaces and weights so: pitch=2+tempo=1")
-            weights.append((name, value))
-        return cls(tuple(weights))
-
-    def __str__(self) -> str:
-        return "+".join(f"{name}={weight:g}" for name, weight in self.weights)
-
-    def of(self, spaces: Vectors) -> np.ndarray:
-        """Unit vectors side by side, each times the root of its weight, [..., sizes].
-
-        Their cosine is the weighted mean of the cosines.
-        """
-        parts = []
-        for name, weight in self.weights:
-            length = np.linalg.norm(spaces[name], axis=-1, keepdims=True)
-            parts.append(spaces[name] / np.maximum(length, 1e-12) * np.sqrt(weight))
-        return np.concatenate(parts, axis=-1).astype(np.float32)
-
-
-def with_unions(
-    train: Vectors, spaces: Vectors, heads: Sequence[str], mixes: Sequence[Mix] = ()
-) -> Vectors:
-    """Adds the spaces `HEADS` and `ALL`, and mixes of any of them, to `spaces`.
-
-    `HEADS` is the representation of LooC++ (Xiao et al. 2021, arXiv 2008.05659): the projections
-    side by side. They are of unit length already, so each weighs the same in a cosine. The spaces
-    of `ALL` have sizes and scales of their own: each is standardised by `train` and scaled to unit
-    length first.
-
-    Args:
-        train: tracks of the train split, by space.
-        spaces: rows to add the spaces to, [..., size] by space; to none, none are added.
-        heads: the spaces that are projections; with only one there is no `HEADS`.
-        mixes: to add, each called as it is written.
-
-    Returns:
-        `spaces`, `HEADS`, `ALL` and the mixes.
-    """
-
-    def unit(name: str) -> np.ndarray:
-        rows = Standardiser.fit(train[name])(spaces[name])
-        length = np.linalg.norm(rows, axis=-1, keepdims=True)
-        return (rows / np.maximum(length, 1e-12)).astype(np.float32)
-
-    if not spaces:
-        return {}
-    several = (
-        {HEADS: np.concatenate([spaces[head] for head in heads], axis=-1)} if heads[1:] else {}
-    )
-    every = spaces | several | {ALL: np.concatenate([unit(name) for name in train], axis=-1)}
-    return every | {str(mix): mix.of(every) for mix in mixes}

@@ -1,13 +1,14 @@
-"""Further views of some test clips: many stretched and shifted, and one for each change alone.
+"""Further views of some test clips: many changed as pairs are, and one for each change alone.
 
 All views of a clip read the same stretch of it. The first is the clip as it is; `VIEWS` differ in
-tempo and key at once; in each of the rest one augmentation is applied and nothing else.
+tempo and key, and what else heads keep, at once; in each of the rest one augmentation is applied
+and nothing else.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from loev_jax.evaluate import clips
 from loev_jax.evaluate.clips import Source
 
 VIEWS = 15
-"""Views of a clip that are stretched and shifted at once, beside the one that is not."""
+"""Views of a clip that are stretched, shifted and so on at once, beside the one that is not."""
 
 CLIPS = 200
 """Most clips of the test split that are swept."""
@@ -36,8 +37,8 @@ class Sweep:
 
     Attributes:
         pieces: [clips] str.
-        parameters: `time_stretch` (octaves) and `pitch_shift` (semitones) of the first 1 + `VIEWS`
-            views, the first of which is 0, [clips, 1 + VIEWS].
+        parameters: `time_stretch` (octaves), `pitch_shift` (semitones) and what else pairs differ
+            in, of the first 1 + `VIEWS` views, the first of which is 0, [clips, 1 + VIEWS].
         alone: the augmentations of the views after those, in their order.
         changed: whether what was drawn for those views is a change at all, [clips, alone] bool: of
             whole semitones some are none.
@@ -65,23 +66,26 @@ def measured(augmentations: Augmentations) -> Augmentations:
 
 def chain(views: Views) -> LogMelChain:
     """What makes the log-mel of a view, in the analysis domain whatever the recipe's."""
-    transforms = measured(views.augmentations).transforms
-    return LogMelChain(transforms, views.frames, views.frontend, "analysis", 1.0)
+    return clips.chain(views, measured(views.augmentations))
 
 
-def draw(augmentations: Augmentations, seed: int, numbers: np.ndarray) -> dict[str, np.ndarray]:
+def draw(
+    augmentations: Augmentations, seed: int, numbers: np.ndarray, kept: Collection[str] = ()
+) -> dict[str, np.ndarray]:
     """Draws the views of some clips; what is not changed in a view is 0.
 
     Args:
         augmentations: the recipe's.
         seed: of the draw.
         numbers: [clips] of the clips: a draw is a function of (seed, number).
+        kept: augmentations that heads keep.
 
     Returns:
         Every parameter, f32 [clips, 1 + VIEWS + augmentations measured].
     """
     spec = measured(augmentations)
     transforms = {name: getattr(spec, name) for name in spec.augmentations}
+    differing = clips.differing(kept)
 
     def one(number: jax.Array) -> Parameters:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _SEED), number)
@@ -93,9 +97,9 @@ def draw(augmentations: Augmentations, seed: int, numbers: np.ndarray) -> dict[s
         }
         views = [nothing]
         for view in range(VIEWS):
-            keys = jax.random.split(jax.random.fold_in(every, view))
-            both = zip(clips.DIFFERENCES, keys, strict=True)
-            views.append(nothing | {name: transforms[name].value(key) for name, key in both})
+            keys = jax.random.split(jax.random.fold_in(every, view), len(differing))
+            own = zip(differing, keys, strict=True)
+            views.append(nothing | {name: transforms[name].value(key) for name, key in own})
         for place, transform in enumerate(transforms.values()):
             views.append(nothing | transform.values(jax.random.fold_in(rest, place)))
         return {name: jnp.stack([jnp.float32(view[name]) for view in views]) for name in nothing}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from loev_jax.evaluate import equivariance, prediction, spaces, sweep, tasks, towers
+from loev_jax.evaluate import equivariance, prediction, sweep, tasks, towers, unions
 from loev_jax.evaluate.probes import Probe
 from loev_jax.evaluate.tempo_bins import Bins
 
@@ -116,8 +116,8 @@ def test_a_mix_is_of_the_train_split_and_each_row_its_own():
     train, test = (
         {name: rng.normal(size=(rows, size)) for name, size in sizes.items()} for rows in (30, 8)
     )
-    mixes = [spaces.Mix.parse("all=2+tempo")]
-    every = spaces.with_unions(train, test, ["tempo", "pitch"], mixes)
+    mixes = [unions.Mix.parse("all=2+tempo")]
+    every = unions.with_unions(train, test, ["tempo", "pitch"], mixes)
     alone = {name: rows[3:4] for name, rows in test.items()}
-    for name, rows in spaces.with_unions(train, alone, ["tempo", "pitch"], mixes).items():
+    for name, rows in unions.with_unions(train, alone, ["tempo", "pitch"], mixes).items():
         np.testing.assert_allclose(rows[0], every[name][3], atol=1e-6)

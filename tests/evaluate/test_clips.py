@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loev_jax.augment import Augmentations, Gain, PitchShift, TimeStretch
+from loev_jax.augment import Augmentations, Filter, Gain, Mix, PitchShift, TimeStretch
 from loev_jax.augment.views import Views
 from loev_jax.evaluate import clips
 from loev_jax.frontend import LogMel
@@ -59,10 +59,30 @@ def test_draws_fill_the_recipes_ranges_whatever_its_probability():
         AUGMENTATIONS, time_stretch=TimeStretch(-0.3, 0.3, probability=0.01), gain=Gain(-10, 10)
     )
     drawn = clips.draw(rare, 0, np.arange(2000))
-    assert set(drawn) == {"time_stretch", "pitch_shift", "place"}
+    assert set(drawn) == {"time_stretch", "pitch_shift", "place"}  # no head keeps the gain
     assert -0.3 <= drawn["time_stretch"].min() < -0.28
     assert 0.28 < drawn["time_stretch"].max() <= 0.3
     assert set(drawn["pitch_shift"]) == set(range(-3, 4))
+
+
+def test_what_a_head_keeps_is_drawn_too_and_changes_no_other_draw():
+    spec = dataclasses.replace(
+        AUGMENTATIONS, gain=Gain(-10, 4, probability=0.1), filter=Filter(), mix=Mix(0.1, 0.4)
+    )
+    plain = clips.draw(spec, 0, np.arange(2000))
+    kept = clips.kept_by(
+        {"loudness": ("gain", "filter"), "tempo": ("time_stretch",), "m": ("mix",)}
+    )
+    drawn = clips.draw(spec, 0, np.arange(2000), kept)
+    # A filter is more than a number, and mixing needs another clip.
+    assert clips.differing(kept) == ("time_stretch", "pitch_shift", "gain")
+    assert set(drawn) == {*plain, "gain"}
+    for name, values in plain.items():
+        np.testing.assert_array_equal(drawn[name], values)
+    assert -10 <= drawn["gain"].min() < -9.8
+    assert 3.8 < drawn["gain"].max() <= 4
+    correlations = np.corrcoef(np.stack(list(drawn.values())))[~np.eye(4, dtype=bool)]
+    assert np.abs(correlations).max() < 0.1
 
 
 def test_recipes_that_change_neither_are_measured_all_the_same():

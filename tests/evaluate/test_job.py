@@ -63,6 +63,24 @@ def test_every_checkpoint_gets_a_result_once(workdir, capsys):
     assert capsys.readouterr().out == table
 
 
+def test_a_head_that_keeps_the_gain_is_measured_by_it(tmp_path, data, capsys):
+    tiny_run.write(tmp_path, heads={"tempo": "time_stretch", "loudness": "gain"})
+    tiny_run.heard_on(tmp_path, data)
+    assert job.run(tmp_path, ("equivariance", "prediction", "retrieval"), Settings(), None, False)
+    result = read(tmp_path, 1)
+    changed = ("time_stretch", "pitch_shift", "gain")
+    for section in ("spaces", "random_init", "shuffled_labels"):
+        for metrics in result[section].values():
+            found = {name for name in metrics if name.endswith(("_r2", "_pre"))}
+            assert found == {
+                *(f"{name}_r2" for name in changed),
+                *(f"predicted_{way}_{n}_pre" for way in ("forth", "back") for n in changed),
+            }
+            assert "copies_gain_mrr" in metrics
+    assert result["spaces"]["encoder"]["gain_r2"] != result["shuffled_labels"]["encoder"]["gain_r2"]
+    assert "R² of the gain" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_random_init_is_embedded_once_and_again_where_the_data_changed(workdir, monkeypatch, data):
     embedded = []

@@ -25,7 +25,7 @@ def test_the_diagonal_is_what_a_head_keeps(result):
     untrained = {"tempo": {"time_stretch_r2": 0.3, "pitch_shift_r2": 0.1}, "pitch": {}}
     beside = report.summary(result | {"random_init": untrained}, "run")
     assert beside.endswith("in the others .15; of random init .30 and .10")
-    result["heads"]["pitch"] = ["gain"]  # then no head keeps the shift, and it does not count
+    result["heads"]["pitch"] = ["filter"]  # then no head keeps the shift, and it does not count
     assert matrices.disentanglement(result) == (pytest.approx(0.8), pytest.approx(0.1))
     result["heads"] = {"tempo": ["time_stretch"]}
     assert matrices.disentanglement(result) is None
@@ -40,6 +40,20 @@ def test_matrices_are_in_the_order_of_spaces(result):
     assert names == ["gain"]
     assert table[:2].tolist() == [[1.0], [0.9]]
     assert math.isnan(table[2, 0])
+
+
+def test_what_else_a_head_keeps_has_a_column(result):
+    result["heads"]["loudness"] = ["gain"]
+    result["spaces"]["loudness"] = {"time_stretch_r2": 0.0, "pitch_shift_r2": 0.1, "gain_r2": 0.9}
+    for space, value in {"encoder": 0.5, "tempo": 0.2, "pitch": 0.4}.items():
+        result["spaces"][space]["gain_r2"] = value
+    names, table = matrices.equivariance(result)
+    assert names == ["time_stretch", "pitch_shift", "gain"]
+    np.testing.assert_array_equal(table[:, 2], [0.5, 0.2, 0.4, 0.9])
+    on, off = matrices.disentanglement(result)
+    assert on == pytest.approx(np.mean([0.8, 0.7, 0.9]))
+    assert off == pytest.approx(np.mean([0.2, 0.2, 0.1, 0.4, 0.0, 0.1]))
+    assert "R² of the gain" in report.table(result)
 
 
 def test_the_picture_is_written_whole_or_not_at_all(result, tmp_path):

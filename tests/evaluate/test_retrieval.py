@@ -158,7 +158,9 @@ def test_parts_without_labels_or_pairs_are_left_out():
     one_piece = dataclasses.replace(known["test"], pieces=np.full(20, "x"))
     assert "of one piece" in task.left_out({"test": one_piece})[0]
     unpaired = dataclasses.replace(
-        known["test"], differences={"time_stretch": np.zeros(0), "pitch_shift": np.zeros(0)}
+        known["test"],
+        paired=np.zeros(20, bool),
+        differences={"time_stretch": np.zeros(0), "pitch_shift": np.zeros(0)},
     )
     assert "same_clip_mrr" not in task.score({"test": unpaired}, vectors, "tempo")
 

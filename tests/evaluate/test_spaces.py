@@ -5,7 +5,7 @@ import tiny_music
 
 from loev_jax import frontend
 from loev_jax import model as models
-from loev_jax.augment import Augmentations, PitchShift, TimeStretch, analysis
+from loev_jax.augment import Augmentations, Clipping, Gain, PitchShift, TimeStretch, analysis
 from loev_jax.augment.views import Views
 from loev_jax.data import records
 from loev_jax.encoders.cnn import Cnn
@@ -15,13 +15,18 @@ from loev_jax.heads import Projection
 
 VIEWS = Views(
     frontend.LogMel(n_fft=512, hop=320, bands=16),
-    Augmentations(time_stretch=TimeStretch(-0.3, 0.3), pitch_shift=PitchShift(-4, 4)),
+    Augmentations(
+        time_stretch=TimeStretch(-0.3, 0.3),
+        pitch_shift=PitchShift(-4, 4),
+        gain=Gain(-12, 6),
+        clipping=Clipping(1, 20),
+    ),
     seconds=0.5,
 )
 SPEC = models.ModelSpec(
     bands=16,
     frame_rate=50.0,
-    heads={"tempo": ("time_stretch",)},
+    heads={"tempo": ("time_stretch",), "loudness": ("gain", "clipping")},
     readouts={},
     encoder=Cnn(
         channels=(8, 8),
@@ -33,7 +38,8 @@ SPEC = models.ModelSpec(
     ),
     projection=Projection(hidden=(8,), outputs=4),
 )
-SPACES = {"encoder": 16, "invariant": 4, "tempo": 4}
+SPACES = {"encoder": 16, "invariant": 4, "tempo": 4, "loudness": 4}
+DIFFERENCES = ["time_stretch", "pitch_shift", "gain", "clipping"]
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +76,14 @@ def test_facts_name_the_clips_that_were_embedded(embedded):
             space: (10, size) for space, size in SPACES.items()
         }
         assert {len(v) for v in (*vectors.clean.values(), *vectors.moved.values())} == {9}
+    assert list(facts.differences) == DIFFERENCES  # stretch and shift, and what heads keep
     assert {len(v) for v in facts.differences.values()} == {9}
 
 
 def test_tracks_and_pairs_equal_those_computed_one_by_one(embedded, embedder, split):
     """In batches over eight devices, some rows empty, against single clips and segments."""
     these, facts, found = embedded
-    drawn = clips.draw(VIEWS.augmentations, 5, (2 << 24) + np.arange(11))
+    drawn = clips.draw(VIEWS.augmentations, 5, (2 << 24) + np.arange(11), DIFFERENCES)
     where = embedder.layout
     for model, vectors in zip(these, found, strict=True):
         pair = 0
@@ -92,9 +99,11 @@ def test_tracks_and_pairs_equal_those_computed_one_by_one(embedded, embedder, sp
             if not (pairable := where.pairable(len(audio))):
                 continue
             place = int(drawn["place"][number] * pairable)
-            source = jnp.asarray(audio[starts[place] :][None, : where.source])
+            source = audio[starts[place] :][None, : where.source]
+            limit = np.abs(source).max() * 10 ** (-drawn["clipping"][number] / 20)
+            source = jnp.asarray(np.clip(source, -limit, limit))
             change = {}
-            for name in clips.DIFFERENCES:
+            for name in DIFFERENCES:
                 change[name] = jnp.asarray(drawn[name][number : number + 1])
                 assert facts.differences[name][pair] == drawn[name][number]
             mel = analysis.log_mel(VIEWS.frontend, source, change, VIEWS.frames)
@@ -123,40 +132,3 @@ def test_a_split_of_short_clips_is_refused(tmp_path, embedder):
     short = records.open_split(path, "test")
     with pytest.raises(UserError, match=r"'test' has no clip of 0\.\d+ s"):
         embedder.embed([], short, number=0, seed=0)
-
-
-def test_all_weighs_every_space_alike():
-    rng = np.random.default_rng(0)
-    train = {"large": 100 * rng.normal(size=(50, 30)) + 7, "small": rng.normal(size=(50, 2))}
-    both = spaces.with_unions(train, train, ["small"])
-    assert set(both) == {"large", "small", "all"}
-    assert both["all"].shape == (50, 32)
-    np.testing.assert_allclose(np.linalg.norm(both["all"][:, :30], axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(both["all"][:, 30:], axis=1), 1, rtol=1e-5)
-
-
-def test_a_cosine_in_the_space_of_heads_is_the_mean_of_theirs():
-    rng = np.random.default_rng(0)
-    sizes = {"encoder": 9, "invariant": 4, "tempo": 4, "pitch": 3}
-    rows = {name: rng.normal(size=(20, size)) for name, size in sizes.items()}
-    heads = ["invariant", "tempo", "pitch"]
-    for head in heads:
-        rows[head] /= np.linalg.norm(rows[head], axis=1, keepdims=True)
-    together = spaces.with_unions(rows, rows, heads)["heads"]
-    lengths = np.linalg.norm(together, axis=1)
-    cosines = together @ together.T / np.outer(lengths, lengths)
-    np.testing.assert_allclose(cosines, np.mean([rows[h] @ rows[h].T for h in heads], axis=0))
-
-
-def test_a_cosine_in_a_mix_is_the_weighted_mean_of_cosines():
-    rng = np.random.default_rng(0)
-    rows = {"a": rng.normal(size=(6, 4)), "b": 50.0 * rng.normal(size=(6, 9))}
-    mix = spaces.Mix.parse("a=3+b")
-    mixed = spaces.with_unions(rows, rows, ["a"], [mix])[str(mix)]
-
-    def cosines(of):
-        unit = of / np.linalg.norm(of, axis=1, keepdims=True)
-        return unit @ unit.T
-
-    expected = (3 * cosines(rows["a"]) + cosines(rows["b"])) / 4
-    np.testing.assert_allclose(cosines(mixed.astype(float)), expected, atol=1e-6)

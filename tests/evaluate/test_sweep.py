@@ -48,6 +48,18 @@ def test_a_draw_is_a_function_of_seed_and_number(recipe):
     assert (few["time_stretch"] != other["time_stretch"])[:, 1].all()
 
 
+def test_views_change_in_all_that_heads_keep_at_once(recipe):
+    augmentations = recipe[0].views.augmentations
+    plain, kept = (sweep.draw(augmentations, 0, np.arange(6), k) for k in ((), ("gain", "filter")))
+    several = slice(1, 1 + sweep.VIEWS)
+    assert not plain["gain"][:, several].any()
+    assert kept["gain"][:, several].all()
+    low, high = augmentations.gain.low, augmentations.gain.high
+    assert low <= kept["gain"].min() < kept["gain"].max() <= high
+    for name in set(plain) - {"gain"}:
+        np.testing.assert_array_equal(kept[name], plain[name])
+
+
 def test_mixing_needs_another_clip_and_is_left_out():
     settings = presets.recipe("small", {"tempo": "time_stretch"})
     settings.augment.mix = {"low": 0.1, "high": 0.4}
