@@ -18,15 +18,21 @@ import numpy as np
 
 from loev_jax.augment.augmentations import SCALARS, Augmentations
 from loev_jax.augment.chain import LogMelChain
+from loev_jax.augment.differences import CLASSES
+from loev_jax.augment.parameters import Parameters
 from loev_jax.augment.spectral import PitchShift, TimeStretch
 from loev_jax.augment.views import Views
 from loev_jax.data import records
 
 DIFFERENCES = ("time_stretch", "pitch_shift")
-"""The parameters in which the views of every pair differ."""
+"""The augmentations in which the views of every pair differ."""
 
-MEASURABLE = tuple(name for name in SCALARS if name not in ("mix", "mixup"))
-"""All parameters in which they can: those that one number says, and no other clip is needed for."""
+MEASURABLE: Mapping[str, tuple[str, ...]] = {
+    **{name: (name,) for name in SCALARS if name not in ("mix", "mixup")},
+    "filter": ("filter_kind", "filter_frequency"),
+}
+"""All augmentations in which they can, each with the parameters that are looked for: those that say
+what a listener hears of it. Mixing needs another clip, and an echo or a room what came before."""
 
 DEFAULT_RANGES = Augmentations(
     time_stretch=TimeStretch(-0.32, 0.32),
@@ -86,12 +92,32 @@ class Layout:
 
 
 def differing(kept: Collection[str]) -> tuple[str, ...]:
-    """The parameters in which the views of a pair differ, where heads keep these augmentations.
+    """The augmentations in which the views of a pair differ, where heads keep these.
 
     They are `DIFFERENCES`, so that all recipes can be compared, and whatever else of `MEASURABLE` a
     head is made to keep.
     """
     return tuple(name for name in MEASURABLE if name in DIFFERENCES or name in kept)
+
+
+def parameters(kept: Collection[str]) -> tuple[str, ...]:
+    """The parameters that are looked for in the views of a pair, of all of `differing`."""
+    return tuple(name for one in differing(kept) for name in MEASURABLE[one])
+
+
+def columns(name: str, values: np.ndarray) -> np.ndarray:
+    """How a parameter is told to a regression.
+
+    Args:
+        name: of the parameter.
+        values: [...].
+
+    Returns:
+        [..., 1], or of a category [..., categories]: 1 in its own column, nowhere where it is 0.
+    """
+    if name in CLASSES:
+        return (values[..., None] == np.arange(1, CLASSES[name])).astype(np.float64)
+    return values[..., None]
 
 
 def kept_by(heads: Mapping[str, Collection[str]]) -> set[str]:
@@ -100,7 +126,7 @@ def kept_by(heads: Mapping[str, Collection[str]]) -> set[str]:
 
 
 def ranges(augmentations: Augmentations, kept: Collection[str] = ()) -> Augmentations:
-    """What the parameters in which a pair differs are drawn from.
+    """What the changes of a pair are drawn from.
 
     Args:
         augmentations: the recipe's own, which are taken; `DEFAULT_RANGES` where it has none.
@@ -138,20 +164,21 @@ def draw(
         kept: augmentations that heads keep; the others' draws do not depend on them.
 
     Returns:
-        Each parameter of `differing`, in its unit (`time_stretch` in octaves, `pitch_shift` in
+        Every parameter of `differing`, in its unit (`time_stretch` in octaves, `pitch_shift` in
         semitones), f32 [n], and `PLACE` in 0..1: which of the clip's segments it is.
     """
     spec = ranges(augmentations, kept)
     further = [name for name in spec.augmentations if name not in DIFFERENCES]
     names = (*DIFFERENCES, PLACE, *further)
 
-    def one(number: jax.Array) -> dict[str, jax.Array]:
+    def one(number: jax.Array) -> Parameters:
         # A key of each depends on its place alone, not on how many there are.
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), len(names))
-        return {
-            name: jax.random.uniform(key, ()) if name == PLACE else getattr(spec, name).value(key)
-            for name, key in zip(names, keys, strict=True)
-        }
+        values: Parameters = {}
+        for name, key in zip(names, keys, strict=True):
+            place = {PLACE: jax.random.uniform(key, ())}
+            values |= place if name == PLACE else getattr(spec, name).values(key)
+        return values
 
     return {name: np.asarray(v) for name, v in jax.vmap(one)(jnp.asarray(clips)).items()}
 
@@ -163,8 +190,8 @@ class Batch:
     Attributes:
         arrays: `segments` int16 [clips, segments, samples], their `weight` f32 [clips, segments]
             (0 where there is none), `source` int16 [clips, source samples], `clean` int32 [clips]
-            (the segment that starts where the source starts), and the parameters in which the pairs
-            differ, f32 [clips].
+            (the segment that starts where the source starts), and the parameters of the pairs'
+            changes, f32 [clips].
         clips: the records without their audio; fewer than the batch holds at its end.
         paired: of each of `clips`, whether it has a pair.
         digest: CRC-32 of all segments so far.
@@ -177,8 +204,9 @@ class Batch:
 
     @property
     def differences(self) -> dict[str, np.ndarray]:
-        """The parameters in which the pairs differ, f32 [clips] each."""
-        return {name: self.arrays[name] for name in MEASURABLE if name in self.arrays}
+        """The parameters that are looked for in the pairs, f32 [clips] each."""
+        names = (name for names in MEASURABLE.values() for name in names)
+        return {name: self.arrays[name] for name in names if name in self.arrays}
 
     def without_audio(self) -> Batch:
         """What remains to be known once the device has the audio."""
@@ -211,8 +239,8 @@ def batches(
     Yields:
         Batches of which the last may hold fewer clips.
     """
-    differences = [name for name in drawn if name != PLACE]
-    current, digest = _empty(where, size, differences), 0
+    changes = [name for name in drawn if name != PLACE]
+    current, digest = _empty(where, size, changes), 0
     for number, record in enumerate(clips):
         audio = record[records.AUDIO]
         starts = where.starts(len(audio))
@@ -227,24 +255,24 @@ def batches(
             clean = int(drawn[PLACE][number] * pairable)
             arrays["clean"][row] = clean
             arrays["source"][row] = audio[starts[clean] : starts[clean] + where.source]
-        for name in differences:
+        for name in changes:
             arrays[name][row] = drawn[name][number]
         digest = zlib.crc32(arrays["segments"][row], digest)
         current.paired.append(pairable > 0)
         current.clips.append({key: v for key, v in record.items() if key != records.AUDIO})
         if len(current.clips) == size:
             yield dataclasses.replace(current, digest=digest)
-            current = _empty(where, size, differences)
+            current = _empty(where, size, changes)
     if current.clips:
         yield dataclasses.replace(current, digest=digest)
 
 
-def _empty(where: Layout, size: int, differences: Sequence[str]) -> Batch:
+def _empty(where: Layout, size: int, changes: Sequence[str]) -> Batch:
     arrays: dict[str, np.ndarray] = {
         "segments": np.zeros((size, where.segments, where.segment), np.int16),
         "weight": np.zeros((size, where.segments), np.float32),
         "source": np.zeros((size, where.source), np.int16),
         "clean": np.zeros(size, np.int32),
     }
-    arrays |= {name: np.zeros(size, np.float32) for name in differences}
+    arrays |= {name: np.zeros(size, np.float32) for name in changes}
     return Batch(arrays, [], [], 0)

@@ -12,7 +12,7 @@ from loev_jax import model as models
 from loev_jax.config import Recipe
 from loev_jax.errors import UserError
 from loev_jax.evaluate import baseline, crossmodal, humming, splits, sweep
-from loev_jax.evaluate.clips import Source, differing, kept_by
+from loev_jax.evaluate.clips import Source, kept_by, parameters
 from loev_jax.evaluate.crossmodal import ByScore
 from loev_jax.evaluate.humming import HUMS, Humming
 from loev_jax.evaluate.settings import Settings
@@ -82,7 +82,7 @@ class Embedding:
             f"{recipe.model}\n{recipe.views}\n{recipe.seed}\n"
             f"{self._settings.clips} clips, {self._settings.segments} segments\n"
             f"{sweep.VIEWS} views of {sweep.CLIPS}, "
-            f"{', '.join(differing(kept_by(recipe.model.heads)))}"
+            f"{', '.join(parameters(kept_by(recipe.model.heads)))}"
         )
         if self._baseline is None and (kept := baseline.load(self._directory)):
             self.baseline_key, self._baseline = kept

@@ -1,11 +1,14 @@
 """Equivariance: can the change of a parameter be read from the change of the embedding?
 
 From a pair of views of one clip, (z_a, z_b), ridge regression predicts θ_b - θ_a. It is fitted on
-pairs in both directions, clean → transformed and transformed → clean, so that knowing *which* view
-was transformed is of no use. By symmetry the best weights for the concatenation [z_a, z_b] are then
-(-w, w) without an intercept: the regression sees the difference z_b - z_a alone, and a pair and
-its reverse are predicted equally well. R² is over both as well: where a parameter is drawn from a
-range that is not about 0, a space that tells nothing would else be below 0.
+pairs in both directions, clean → transformed and transformed → clean, and told which of them a pair
+has: where a parameter is drawn from a range that is not about 0, its mean can be told from that
+alone, and is to count for nothing. By symmetry the best weights for the concatenation [z_a, z_b]
+are then (-w, w), and the direction decides the sign of an intercept: it is the regression of the
+forward pairs on the difference z_b - z_a, and predicts a pair and its reverse equally well. One R²
+therefore stands for both.
+
+A category, such as the kind of a filter, is as many indicators, of which R² is taken together.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from loev_jax.augment.differences import CLASSES
 from loev_jax.evaluate import confusions, figures
+from loev_jax.evaluate.clips import columns
 from loev_jax.evaluate.evaluator import SPLITS, too_few
 from loev_jax.evaluate.features import Parts
 from loev_jax.evaluate.linear import regress
@@ -24,7 +29,7 @@ from loev_jax.evaluate.spaces import Facts, Vectored
 class Equivariance:
     """R² of each parameter in which two views of a clip differ: an `Evaluator`.
 
-    They are stretch and shift, and what else the model's heads keep (`clips.differing`).
+    They are stretch and shift, and what else the model's heads keep (`clips.parameters`).
     """
 
     name = "equivariance"
@@ -47,23 +52,27 @@ class Equivariance:
         moved = {
             split: vectors[split].moved[space] - vectors[split].clean[space] for split in SPLITS
         }
-        names = tuple(facts["test"].differences)
-        targets = {
-            split: np.stack([facts[split].differences[name] for name in names], axis=1)
+        by_name = {
+            split: {name: columns(name, v) for name, v in facts[split].differences.items()}
             for split in SPLITS
         }
+        targets = {split: np.concatenate([*one.values()], axis=1) for split, one in by_name.items()}
         if shuffle is not None:
             targets["train"] = shuffle.permutation(targets["train"])
-        predicted = regress(Parts(**moved), Parts(**targets), intercept=False)
+        predicted = regress(Parts(**moved), Parts(**targets))
         pieces = facts["test"].pieces[facts["test"].paired]
         found = {}
-        for column, name in enumerate(names):
-            truth, read = targets["test"][:, column], predicted[:, column]
-            figure = figures.explained(_both_ways(truth), _both_ways(read), np.tile(pieces, 2))
-            found[f"{name}_r2"] = figure.with_confusion(confusions.of_numbers(truth, read[None]))
+        start = 0
+        for name, truth in by_name["test"].items():
+            read = predicted[:, start : start + truth.shape[1]]
+            start += truth.shape[1]
+            figure = figures.explained(truth, read[None], pieces)
+            found[f"{name}_r2"] = figure.with_confusion(_seen(name, truth, read))
         return found
 
 
-def _both_ways(changes: np.ndarray) -> np.ndarray:
-    """Those of pairs, [pairs], and of their reverses, [2 pairs]."""
-    return np.concatenate([changes, -changes])
+def _seen(name: str, truth: np.ndarray, read: np.ndarray) -> confusions.Confusion | None:
+    """What was read as what: numbers, or the likeliest of categories."""
+    if name in CLASSES:
+        return confusions.of_classes(1 + truth.argmax(axis=1), 1 + read.argmax(axis=1)[None])
+    return confusions.of_numbers(truth[:, 0], read[None, :, 0])

@@ -79,14 +79,16 @@ def explained(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> F
     """R², the coefficient of determination: 1 - residual / total sum of squares.
 
     Args:
-        truth: [clips].
-        predicted: [clips], or [readings, clips], whose R² are averaged.
+        truth: [clips], or [clips, columns], whose sums of squares are added up.
+        predicted: as `truth`, or [readings, *its shape], whose R² are averaged.
         groups: see `mean`.
 
     Returns:
         At most 1; 0 for the best constant; NaN where the truth does not vary.
     """
-    readings = np.atleast_2d(predicted)
+    readings = predicted[None] if predicted.ndim == truth.ndim else predicted
+    truth, readings = (one.reshape(*one.shape[:axes], -1)
+                       for one, axes in ((truth, 1), (readings, 2)))  # fmt: skip
     once = np.ones((1, len(truth)))
     value = float(_r2(once, truth, readings)[0])
     return Figure(value, _ends(_r2(_weights(groups), truth, readings)))
@@ -147,11 +149,15 @@ def _ranked(weights: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.nd
 
 
 def _r2(weights: np.ndarray, truth: np.ndarray, readings: np.ndarray) -> np.ndarray:
-    """Of each row of weights [resamples, clips], averaged over readings: [resamples]."""
-    centred = truth - truth.mean()
+    """Of each row of weights [resamples, clips], averaged over readings: [resamples].
+
+    The truth is [clips, columns], the readings are [readings, clips, columns].
+    """
+    centred = truth - truth.mean(axis=0)
     count = weights.sum(axis=1)
-    total = weights @ np.square(centred) - np.square(weights @ centred) / count
-    residual = weights @ np.square(truth[None] - readings).mean(axis=0)
+    total = weights @ np.square(centred).sum(axis=1)
+    total -= np.square(weights @ centred).sum(axis=1) / count
+    residual = weights @ np.square(truth[None] - readings).mean(axis=0).sum(axis=1)
     varies = total > 1e-12 * max(float(np.square(truth).sum()), np.finfo(np.float64).tiny)
     return np.where(varies, 1.0 - residual / np.where(varies, total, 1.0), np.nan)
 

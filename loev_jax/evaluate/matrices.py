@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from loev_jax import picture
-from loev_jax.evaluate.clips import differing, kept_by
+from loev_jax.evaluate.clips import MEASURABLE, kept_by, parameters
 from loev_jax.evaluate.invariance import Invariance
 from loev_jax.evaluate.results import CHECKPOINT, HEADS
 
@@ -18,7 +18,7 @@ def equivariance(
     result: Mapping[str, Any], section: str = CHECKPOINT
 ) -> tuple[list[str], np.ndarray]:
     """R² of each parameter's difference from each space, [spaces, parameters], and their names."""
-    names = list(differing(kept_by(result.get(HEADS, {}))))
+    names = list(parameters(kept_by(result.get(HEADS, {}))))
     return names, _matrix(result[section], [f"{name}_r2" for name in names])
 
 
@@ -50,7 +50,10 @@ def disentanglement(
     Returns:
         The means on and off the diagonal of heads by parameters; None where either has nothing.
     """
-    heads = {name: set(kept) for name, kept in result.get(HEADS, {}).items()}
+    heads = {
+        name: {one for augmentation in kept for one in MEASURABLE.get(augmentation, ())}
+        for name, kept in result.get(HEADS, {}).items()
+    }
     kept_by_any = kept_by(heads)
     names, table = equivariance(result, section)
     spaces = list(result[section])

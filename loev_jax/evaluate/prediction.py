@@ -17,7 +17,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from loev_jax.augment.augmentations import SCALARS
+from loev_jax.augment.differences import CLASSES
 from loev_jax.evaluate import figures, sweep
+from loev_jax.evaluate.clips import columns
 from loev_jax.evaluate.evaluator import SPLITS, too_few
 from loev_jax.evaluate.features import Parts, Standardiser, one_thread
 from loev_jax.evaluate.invariance import too_short
@@ -83,19 +86,20 @@ class Prediction:
 
         For both `DIRECTIONS`: `predicted_DIRECTION_mrr`, `_h1`, `_h5`, `_h10`, and
         `_time_stretch_pre` (octaves), `_pitch_shift_pre` (semitones), and that of every other
-        parameter in which the views differ.
+        scalar in which the views differ.
         """
         swept = facts["test"].swept
         if swept is None or self.left_out(facts):
             return {}
-        names = tuple(swept.parameters)
+        ordered = [name for name in swept.parameters if name in SCALARS]
         scale = Standardiser.fit(vectors["train"].clean[space])
         axes = _axes(scale(vectors["train"].clean[space]))
-        unit = {name: max(float(np.abs(facts["train"].differences[name]).max()), 1e-6)
-                for name in names}  # fmt: skip
+        unit = {name: max(float(np.abs(values).max()), 1e-6)
+                for name, values in facts["train"].differences.items()}  # fmt: skip
 
         def changes(of: Mapping[str, np.ndarray]) -> np.ndarray:
-            return np.stack([of[name] / unit[name] for name in names], axis=-1)
+            each = (columns(n, v) / (1.0 if n in CLASSES else unit[n]) for n, v in of.items())
+            return np.concatenate([*each], axis=-1)
 
         def pairs(split: str) -> tuple[np.ndarray, np.ndarray]:
             clean, moved = (
@@ -127,7 +131,7 @@ class Prediction:
             scores[f"{own}_mrr"] = figures.mean((1.0 / place).mean(axis=1), swept.pieces)
             for k in (1, 5, 10):
                 scores[f"{own}_h{k}"] = figures.mean((place <= k).mean(axis=1), swept.pieces)
-            for name in names:
+            for name in ordered:
                 found = np.take_along_axis(swept.parameters[name], nearest, axis=1)
                 error = np.abs(found - swept.parameters[name][:, right]).mean(axis=1)
                 scores[f"{own}_{name}_pre"] = figures.mean(error, swept.pieces)

@@ -23,7 +23,12 @@ from loev_jax.evaluate.retrieval import Retrieval
 from loev_jax.evaluate.splits import TEST
 from loev_jax.table import markdown
 
-_FURTHER = {name: name.replace("_", " ") for name in MEASURABLE if name not in DIFFERENCES}
+_FURTHER = {
+    parameter: parameter.replace("_", " ")
+    for augmentation, parameters in MEASURABLE.items()
+    for parameter in parameters
+    if augmentation not in DIFFERENCES
+}
 
 COLUMNS = {
     "neighbour_tempo": "neighbour within 8 % of the tempo",

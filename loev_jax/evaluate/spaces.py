@@ -56,7 +56,7 @@ class Facts:
         ids: [clips] str.
         pieces: [clips] str.
         labels: by name, [clips].
-        differences: by parameter (`clips.differing`), in its unit, of each pair, [pairs].
+        differences: by parameter (`clips.parameters`), in its unit, of each pair, [pairs].
         paired: whether a clip has a pair, [clips] bool.
         skipped: ids of the clips that are shorter than a segment.
         digest: CRC-32 of the audio, to tell another data set of the same ids.
@@ -204,7 +204,7 @@ class Embedder:
         if not results:
             return None, [{} for _ in models]
         several = {
-            name: drawn[name][swept, : 1 + sweep.VIEWS] for name in clips.differing(self._kept)
+            name: drawn[name][swept, : 1 + sweep.VIEWS] for name in clips.parameters(self._kept)
         }
         alone = sweep.measured(self._views.augmentations).augmentations
         changed = [
@@ -241,8 +241,8 @@ class Embedder:
         plain = batch["segments"].reshape(number * segments, samples)
         mels = frontend.log_mel(front, plain.astype(jnp.float32) / FULL_SCALE)
         source = batch["source"].astype(jnp.float32) / FULL_SCALE
-        changes = {name: batch[name] for name in clips.differing(self._kept)}
-        other = self._pair.apply(source, changes)
+        names = (name for names in self._pair.augmentations.values() for name in names)
+        other = self._pair.apply(source, {name: batch[name] for name in names})
         views = jnp.concatenate([mels, other])
 
         def split(space: jax.Array) -> dict[str, jax.Array]:

@@ -8,6 +8,8 @@ and nothing else.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Collection, Iterable, Iterator
 
 import jax
@@ -99,7 +101,8 @@ def draw(
         for view in range(VIEWS):
             keys = jax.random.split(jax.random.fold_in(every, view), len(differing))
             own = zip(differing, keys, strict=True)
-            views.append(nothing | {name: transforms[name].value(key) for name, key in own})
+            changed = [transforms[name].values(key) for name, key in own]
+            views.append(functools.reduce(operator.or_, changed, nothing))
         for place, transform in enumerate(transforms.values()):
             views.append(nothing | transform.values(jax.random.fold_in(rest, place)))
         return {name: jnp.stack([jnp.float32(view[name]) for view in views]) for name in nothing}

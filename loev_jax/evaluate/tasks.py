@@ -38,7 +38,8 @@ def evaluators(
     alone: tuple[Evaluator, ...] = (Retrieval(), Equivariance(), Invariance(), Prediction())
     dearer: tuple[Evaluator, ...] = (Humming(), ByScore(), ByWords())
     # R² of a label called as an augmentation would be that of the change.
-    taken = {*(one.name for one in (*alone, *dearer)), *report.SHOWN, *MEASURABLE}
+    parameters = (name for names in MEASURABLE.values() for name in names)
+    taken = {*(one.name for one in (*alone, *dearer)), *report.SHOWN, *parameters}
     probes = (*PROBES, *own(columns, taken, kinds))
     usual, rest = (*probes, *alone), (*with_mlp(probes), *dearer)
     return {one.name: one for one in usual}, {one.name: one for one in rest}

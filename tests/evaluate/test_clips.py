@@ -67,21 +67,27 @@ def test_draws_fill_the_recipes_ranges_whatever_its_probability():
 
 def test_what_a_head_keeps_is_drawn_too_and_changes_no_other_draw():
     spec = dataclasses.replace(
-        AUGMENTATIONS, gain=Gain(-10, 4, probability=0.1), filter=Filter(), mix=Mix(0.1, 0.4)
+        AUGMENTATIONS,
+        gain=Gain(-10, 4, probability=0.1),
+        filter=Filter(probability=0.1),
+        mix=Mix(0.1, 0.4),
     )
     plain = clips.draw(spec, 0, np.arange(2000))
     kept = clips.kept_by(
         {"loudness": ("gain", "filter"), "tempo": ("time_stretch",), "m": ("mix",)}
     )
     drawn = clips.draw(spec, 0, np.arange(2000), kept)
-    # A filter is more than a number, and mixing needs another clip.
-    assert clips.differing(kept) == ("time_stretch", "pitch_shift", "gain")
-    assert set(drawn) == {*plain, "gain"}
+    assert clips.differing(kept) == ("time_stretch", "pitch_shift", "gain", "filter")
+    filters = ("filter_kind", "filter_frequency")
+    assert clips.parameters(kept) == ("time_stretch", "pitch_shift", "gain", *filters)
+    assert set(drawn) == {*plain, "gain", *filters, "filter_bandwidth"}
     for name, values in plain.items():
         np.testing.assert_array_equal(drawn[name], values)
     assert -10 <= drawn["gain"].min() < -9.8
     assert 3.8 < drawn["gain"].max() <= 4
-    correlations = np.corrcoef(np.stack(list(drawn.values())))[~np.eye(4, dtype=bool)]
+    assert set(drawn["filter_kind"]) == {1, 2, 3, 4}
+    independent = [drawn[name] for name in (*plain, "gain", "filter_kind")]
+    correlations = np.corrcoef(np.stack(independent))[~np.eye(5, dtype=bool)]
     assert np.abs(correlations).max() < 0.1
 
 

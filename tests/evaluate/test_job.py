@@ -63,22 +63,27 @@ def test_every_checkpoint_gets_a_result_once(workdir, capsys):
     assert capsys.readouterr().out == table
 
 
-def test_a_head_that_keeps_the_gain_is_measured_by_it(tmp_path, data, capsys):
-    tiny_run.write(tmp_path, heads={"tempo": "time_stretch", "loudness": "gain"})
+def test_heads_over_gain_and_filter_are_measured_by_them(tmp_path, data, capsys):
+    tiny_run.write(tmp_path, heads={"loudness": "gain", "colour": "filter"})
     tiny_run.heard_on(tmp_path, data)
     assert job.run(tmp_path, ("equivariance", "prediction", "retrieval"), Settings(), None, False)
     result = read(tmp_path, 1)
-    changed = ("time_stretch", "pitch_shift", "gain")
+    scalars = ("time_stretch", "pitch_shift", "gain")
     for section in ("spaces", "random_init", "shuffled_labels"):
         for metrics in result[section].values():
             found = {name for name in metrics if name.endswith(("_r2", "_pre"))}
             assert found == {
-                *(f"{name}_r2" for name in changed),
-                *(f"predicted_{way}_{n}_pre" for way in ("forth", "back") for n in changed),
+                *(f"{name}_r2" for name in (*scalars, "filter_kind", "filter_frequency")),
+                *(f"predicted_{way}_{n}_pre" for way in ("forth", "back") for n in scalars),
             }
-            assert "copies_gain_mrr" in metrics
+            copies = {name for name in metrics if name.startswith("copies_")}
+            assert copies == {f"copies_{name}_mrr" for name in scalars}
     assert result["spaces"]["encoder"]["gain_r2"] != result["shuffled_labels"]["encoder"]["gain_r2"]
-    assert "R² of the gain" in capsys.readouterr().out
+    assert (tmp_path / "eval" / "1_matrices.png").exists()
+    table = capsys.readouterr().out
+    assert "R² of the gain" in table
+    assert "R² of the filter kind" in table
+    assert re.search(r"R² of the change in the heads that keep it \S+, in the others", table)
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def test_the_diagonal_is_what_a_head_keeps(result):
     untrained = {"tempo": {"time_stretch_r2": 0.3, "pitch_shift_r2": 0.1}, "pitch": {}}
     beside = report.summary(result | {"random_init": untrained}, "run")
     assert beside.endswith("in the others .15; of random init .30 and .10")
-    result["heads"]["pitch"] = ["filter"]  # then no head keeps the shift, and it does not count
+    result["heads"]["pitch"] = ["reverb"]  # then no head keeps the shift, and it does not count
     assert matrices.disentanglement(result) == (pytest.approx(0.8), pytest.approx(0.1))
     result["heads"] = {"tempo": ["time_stretch"]}
     assert matrices.disentanglement(result) is None
@@ -54,6 +54,18 @@ def test_what_else_a_head_keeps_has_a_column(result):
     assert on == pytest.approx(np.mean([0.8, 0.7, 0.9]))
     assert off == pytest.approx(np.mean([0.2, 0.2, 0.1, 0.4, 0.0, 0.1]))
     assert "R² of the gain" in report.table(result)
+
+
+def test_a_filter_has_two_columns_of_its_own(result):
+    result["heads"] = {"colour": ["filter"]}
+    result["spaces"]["colour"] = {"filter_kind_r2": 0.7, "filter_frequency_r2": 0.5}
+    names, table = matrices.equivariance(result)
+    assert names[2:] == ["filter_kind", "filter_frequency"]
+    assert table[-1, 2:].tolist() == [0.7, 0.5]
+    result["heads"]["tempo"] = ["time_stretch"]
+    result["spaces"]["tempo"]["filter_kind_r2"] = 0.1
+    on, off = matrices.disentanglement(result)
+    assert (on, off) == (pytest.approx(np.mean([0.7, 0.5, 0.8])), pytest.approx(0.1))
 
 
 def test_the_picture_is_written_whole_or_not_at_all(result, tmp_path):

@@ -5,7 +5,15 @@ import tiny_music
 
 from loev_jax import frontend
 from loev_jax import model as models
-from loev_jax.augment import Augmentations, Clipping, Gain, PitchShift, TimeStretch, analysis
+from loev_jax.augment import (
+    Augmentations,
+    Clipping,
+    Filter,
+    Gain,
+    PitchShift,
+    TimeStretch,
+    analysis,
+)
 from loev_jax.augment.views import Views
 from loev_jax.data import records
 from loev_jax.encoders.cnn import Cnn
@@ -20,13 +28,14 @@ VIEWS = Views(
         pitch_shift=PitchShift(-4, 4),
         gain=Gain(-12, 6),
         clipping=Clipping(1, 20),
+        filter=Filter(probability=0.1),
     ),
     seconds=0.5,
 )
 SPEC = models.ModelSpec(
     bands=16,
     frame_rate=50.0,
-    heads={"tempo": ("time_stretch",), "loudness": ("gain", "clipping")},
+    heads={"tempo": ("time_stretch",), "loudness": ("gain", "clipping"), "colour": ("filter",)},
     readouts={},
     encoder=Cnn(
         channels=(8, 8),
@@ -38,8 +47,9 @@ SPEC = models.ModelSpec(
     ),
     projection=Projection(hidden=(8,), outputs=4),
 )
-SPACES = {"encoder": 16, "invariant": 4, "tempo": 4, "loudness": 4}
-DIFFERENCES = ["time_stretch", "pitch_shift", "gain", "clipping"]
+SPACES = {"encoder": 16, "invariant": 4, "tempo": 4, "loudness": 4, "colour": 4}
+DIFFERENCES = ["time_stretch", "pitch_shift", "gain", "clipping", "filter"]
+PARAMETERS = [*DIFFERENCES[:4], "filter_kind", "filter_frequency"]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +86,7 @@ def test_facts_name_the_clips_that_were_embedded(embedded):
             space: (10, size) for space, size in SPACES.items()
         }
         assert {len(v) for v in (*vectors.clean.values(), *vectors.moved.values())} == {9}
-    assert list(facts.differences) == DIFFERENCES  # stretch and shift, and what heads keep
+    assert list(facts.differences) == PARAMETERS  # stretch and shift, and what heads keep
     assert {len(v) for v in facts.differences.values()} == {9}
 
 
@@ -103,9 +113,10 @@ def test_tracks_and_pairs_equal_those_computed_one_by_one(embedded, embedder, sp
             limit = np.abs(source).max() * 10 ** (-drawn["clipping"][number] / 20)
             source = jnp.asarray(np.clip(source, -limit, limit))
             change = {}
-            for name in DIFFERENCES:
+            for name in (*PARAMETERS, "filter_bandwidth"):
                 change[name] = jnp.asarray(drawn[name][number : number + 1])
-                assert facts.differences[name][pair] == drawn[name][number]
+                if name in PARAMETERS:
+                    assert facts.differences[name][pair] == drawn[name][number]
             mel = analysis.log_mel(VIEWS.frontend, source, change, VIEWS.frames)
             moved = model.spaces(mel)
             for space in SPACES:

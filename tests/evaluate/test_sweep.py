@@ -56,7 +56,9 @@ def test_views_change_in_all_that_heads_keep_at_once(recipe):
     assert kept["gain"][:, several].all()
     low, high = augmentations.gain.low, augmentations.gain.high
     assert low <= kept["gain"].min() < kept["gain"].max() <= high
-    for name in set(plain) - {"gain"}:
+    assert set(np.unique(kept["filter_kind"][:, several])) == {1, 2, 3, 4}
+    assert not kept["filter_kind"][:, 0].any()
+    for name in ("time_stretch", "pitch_shift"):
         np.testing.assert_array_equal(kept[name], plain[name])
 
 
