@@ -176,8 +176,10 @@ def draw(
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), len(names))
         values: Parameters = {}
         for name, key in zip(names, keys, strict=True):
-            place = {PLACE: jax.random.uniform(key, ())}
-            values |= place if name == PLACE else getattr(spec, name).values(key)
+            if name == PLACE:
+                values[PLACE] = jax.random.uniform(key, ())
+            else:
+                values |= getattr(spec, name).values(key)
         return values
 
     return {name: np.asarray(v) for name, v in jax.vmap(one)(jnp.asarray(clips)).items()}
