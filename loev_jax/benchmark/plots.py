@@ -42,7 +42,7 @@ def fidelity(result: Mapping[str, Any], path: Path) -> None:
         axes[row][0].set_ylabel("correlation of log-mels with the truth")
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=9)
-    _save(figure, path)
+    picture.write(figure, path)
 
 
 def speed(result: Mapping[str, Any], path: Path) -> None:
@@ -64,7 +64,7 @@ def speed(result: Mapping[str, Any], path: Path) -> None:
     panel.margins(x=0.15)
     panel.set_xlabel(f"milliseconds a view of 3 s, batches of {stated}")
     panel.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    picture.write(figure, path)
 
 
 def _figure(width: float, height: float) -> Any:
@@ -74,10 +74,6 @@ def _figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
-
-
-def _save(figure: Any, path: Path) -> None:
-    picture.write(figure, path)
 
 
 def _line(panel: Any, name: str, means: Mapping[str, float], others: Any) -> None:

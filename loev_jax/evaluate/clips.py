@@ -31,8 +31,8 @@ MEASURABLE: Mapping[str, tuple[str, ...]] = {
     **{name: (name,) for name in SCALARS if name not in ("mix", "mixup")},
     "filter": ("filter_kind", "filter_frequency"),
 }
-"""All augmentations in which they can, each with the parameters that are looked for: those that say
-what a listener hears of it. Mixing needs another clip, and an echo or a room what came before."""
+"""All augmentations in which they can, each with the parameters that are looked for. The others are
+not measured so: mixing needs another clip, an echo or a room what came before the segment."""
 
 DEFAULT_RANGES = Augmentations(
     time_stretch=TimeStretch(-0.32, 0.32),
@@ -40,7 +40,6 @@ DEFAULT_RANGES = Augmentations(
 )
 """Drawn from where a recipe does not stretch or shift, so that every recipe can be compared: as the
 `small` recipes do, by whole semitones, between which a moved clip has no key."""
-
 
 PLACE = "place"
 """Of a draw: which segment of its clip it is of."""
@@ -207,8 +206,7 @@ class Batch:
     @property
     def differences(self) -> dict[str, np.ndarray]:
         """The parameters that are looked for in the pairs, f32 [clips] each."""
-        names = (name for names in MEASURABLE.values() for name in names)
-        return {name: self.arrays[name] for name in names if name in self.arrays}
+        return {name: self.arrays[name] for name in parameters(MEASURABLE) if name in self.arrays}
 
     def without_audio(self) -> Batch:
         """What remains to be known once the device has the audio."""

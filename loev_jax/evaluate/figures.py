@@ -87,8 +87,8 @@ def explained(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> F
         At most 1; 0 for the best constant; NaN where the truth does not vary.
     """
     readings = predicted[None] if predicted.ndim == truth.ndim else predicted
-    truth, readings = (one.reshape(*one.shape[:axes], -1)
-                       for one, axes in ((truth, 1), (readings, 2)))  # fmt: skip
+    truth = truth.reshape(len(truth), -1)
+    readings = readings.reshape(len(readings), *truth.shape)
     once = np.ones((1, len(truth)))
     value = float(_r2(once, truth, readings)[0])
     return Figure(value, _ends(_r2(_weights(groups), truth, readings)))

@@ -54,7 +54,7 @@ def disentanglement(
         name: {one for augmentation in kept for one in MEASURABLE.get(augmentation, ())}
         for name, kept in result.get(HEADS, {}).items()
     }
-    kept_by_any = kept_by(heads)
+    kept_by_any = set().union(*heads.values())
     names, table = equivariance(result, section)
     spaces = list(result[section])
     on: list[float] = []

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from loev_jax.augment.augmentations import SCALARS
-from loev_jax.augment.differences import CLASSES
 from loev_jax.evaluate import figures, sweep
 from loev_jax.evaluate.clips import columns
 from loev_jax.evaluate.evaluator import SPLITS, too_few
@@ -94,12 +93,12 @@ class Prediction:
         ordered = [name for name in swept.parameters if name in SCALARS]
         scale = Standardiser.fit(vectors["train"].clean[space])
         axes = _axes(scale(vectors["train"].clean[space]))
-        unit = {name: max(float(np.abs(values).max()), 1e-6)
+        unit = {name: max(float(np.abs(columns(name, values)).max()), 1e-6)
                 for name, values in facts["train"].differences.items()}  # fmt: skip
 
         def changes(of: Mapping[str, np.ndarray]) -> np.ndarray:
-            each = (columns(n, v) / (1.0 if n in CLASSES else unit[n]) for n, v in of.items())
-            return np.concatenate([*each], axis=-1)
+            each = [columns(name, values) / unit[name] for name, values in of.items()]
+            return np.concatenate(each, axis=-1)
 
         def pairs(split: str) -> tuple[np.ndarray, np.ndarray]:
             clean, moved = (

@@ -11,7 +11,7 @@ from typing import Any
 
 from loev_jax import picture
 from loev_jax.evaluate import confusions, matrices
-from loev_jax.evaluate.clips import DIFFERENCES, MEASURABLE
+from loev_jax.evaluate.clips import MEASURABLE, parameters
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.humming import Humming
@@ -24,10 +24,7 @@ from loev_jax.evaluate.splits import TEST
 from loev_jax.table import markdown
 
 _FURTHER = {
-    parameter: parameter.replace("_", " ")
-    for augmentation, parameters in MEASURABLE.items()
-    for parameter in parameters
-    if augmentation not in DIFFERENCES
+    name: name.replace("_", " ") for name in parameters(MEASURABLE) if name not in parameters(())
 }
 
 COLUMNS = {

@@ -8,8 +8,6 @@ and nothing else.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import operator
 from collections.abc import Collection, Iterable, Iterator
 
 import jax
@@ -54,10 +52,11 @@ class Sweep:
 
 def measured(augmentations: Augmentations) -> Augmentations:
     """The recipe's, and stretch and shift in any case; all but mixing, which needs another clip."""
+    both = clips.ranges(augmentations)
     return dataclasses.replace(
         augmentations,
-        time_stretch=augmentations.time_stretch or clips.DEFAULT_RANGES.time_stretch,
-        pitch_shift=augmentations.pitch_shift or clips.DEFAULT_RANGES.pitch_shift,
+        time_stretch=both.time_stretch,
+        pitch_shift=both.pitch_shift,
         mix=None,
         mixup=None,
         order="given",
@@ -100,9 +99,9 @@ def draw(
         views = [nothing]
         for view in range(VIEWS):
             keys = jax.random.split(jax.random.fold_in(every, view), len(differing))
-            own = zip(differing, keys, strict=True)
-            changed = [transforms[name].values(key) for name, key in own]
-            views.append(functools.reduce(operator.or_, changed, nothing))
+            views.append(dict(nothing))
+            for name, key in zip(differing, keys, strict=True):
+                views[-1] |= transforms[name].values(key)
         for place, transform in enumerate(transforms.values()):
             views.append(nothing | transform.values(jax.random.fold_in(rest, place)))
         return {name: jnp.stack([jnp.float32(view[name]) for view in views]) for name in nothing}

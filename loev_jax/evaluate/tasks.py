@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from loev_jax.errors import UserError
 from loev_jax.evaluate import report
-from loev_jax.evaluate.clips import MEASURABLE
+from loev_jax.evaluate.clips import MEASURABLE, parameters
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.evaluator import Evaluator
@@ -38,8 +38,8 @@ def evaluators(
     alone: tuple[Evaluator, ...] = (Retrieval(), Equivariance(), Invariance(), Prediction())
     dearer: tuple[Evaluator, ...] = (Humming(), ByScore(), ByWords())
     # R² of a label called as an augmentation would be that of the change.
-    parameters = (name for names in MEASURABLE.values() for name in names)
-    taken = {*(one.name for one in (*alone, *dearer)), *report.SHOWN, *parameters}
+    names = (one.name for one in (*alone, *dearer))
+    taken = {*names, *report.SHOWN, *parameters(MEASURABLE)}
     probes = (*PROBES, *own(columns, taken, kinds))
     usual, rest = (*probes, *alone), (*with_mlp(probes), *dearer)
     return {one.name: one for one in usual}, {one.name: one for one in rest}
