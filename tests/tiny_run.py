@@ -20,12 +20,15 @@ def write(
     average_decay: float = 0.0,
     parameters: float | None = None,
     heads: Mapping[str, str] = HEADS,
+    augment: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Makes `workdir`; the checkpoint of step n has parameters drawn with seed n, or all this.
 
     Their average, where there is one, is that of the first step: what the parameters were before.
     """
     settings = presets.recipe("small", heads)
+    for name, section in (augment or {}).items():
+        settings.augment[name] = dict(section)
     settings.frontend.update(n_fft=512, window=360, hop=200, bands=24)
     settings.views.seconds = 0.5
     settings.encoder.update(channels=(8, 8), kernels=(3, 3), strides=(2, 1), dilations=(1, 1))

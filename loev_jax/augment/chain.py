@@ -240,6 +240,11 @@ class LogMelChain(_Composed):
         """Samples of source that each view needs, so that none of it is padded or looped."""
         return self._audio_chain.source_samples
 
+    @property
+    def history(self) -> int:
+        """How many of them lie before the view's first one."""
+        return sum(one.history(self.frontend.sample_rate) for one in self._audio_chain.transforms)
+
     def apply(self, audio: jax.Array, parameters: Parameters) -> jax.Array:
         """Applies given parameters, each [batch] → [batch, frames, bands] (see the base class)."""
         self._check(audio, parameters)

@@ -12,7 +12,8 @@ from loev_jax import model as models
 from loev_jax.config import Recipe
 from loev_jax.errors import UserError
 from loev_jax.evaluate import baseline, crossmodal, humming, splits, sweep
-from loev_jax.evaluate.clips import Source, kept_by, parameters
+from loev_jax.evaluate.changes import kept_by, parameters
+from loev_jax.evaluate.clips import Source
 from loev_jax.evaluate.crossmodal import ByScore
 from loev_jax.evaluate.humming import HUMS, Humming
 from loev_jax.evaluate.settings import Settings

@@ -8,7 +8,8 @@ are then (-w, w), and the direction decides the sign of an intercept: it is the 
 forward pairs on the difference z_b - z_a, and predicts a pair and its reverse equally well. One R²
 therefore stands for both.
 
-A category, such as the kind of a filter, is as many indicators, of which R² is taken together.
+A category, such as the kind of a filter, is as many indicators, and an equaliser a curve of some
+points (`changes.observed`), of which R² is taken together.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from loev_jax.augment.differences import CLASSES
-from loev_jax.evaluate import confusions, figures
-from loev_jax.evaluate.clips import columns
+from loev_jax.evaluate import changes, confusions, figures
 from loev_jax.evaluate.evaluator import SPLITS, too_few
 from loev_jax.evaluate.features import Parts
 from loev_jax.evaluate.linear import regress
@@ -29,7 +29,7 @@ from loev_jax.evaluate.spaces import Facts, Vectored
 class Equivariance:
     """R² of each parameter in which two views of a clip differ: an `Evaluator`.
 
-    They are stretch and shift, and what else the model's heads keep (`clips.parameters`).
+    They are stretch and shift, and what else the model's heads keep (`changes.quantities`).
     """
 
     name = "equivariance"
@@ -52,10 +52,7 @@ class Equivariance:
         moved = {
             split: vectors[split].moved[space] - vectors[split].clean[space] for split in SPLITS
         }
-        by_name = {
-            split: {name: columns(name, v) for name, v in facts[split].differences.items()}
-            for split in SPLITS
-        }
+        by_name = {split: changes.observed(facts[split].differences) for split in SPLITS}
         targets = {split: np.concatenate([*one.values()], axis=1) for split, one in by_name.items()}
         if shuffle is not None:
             targets["train"] = shuffle.permutation(targets["train"])
@@ -72,7 +69,10 @@ class Equivariance:
 
 
 def _seen(name: str, truth: np.ndarray, read: np.ndarray) -> confusions.Confusion | None:
-    """What was read as what: numbers, or the likeliest of categories."""
-    if name in CLASSES:
-        return confusions.of_classes(1 + truth.argmax(axis=1), 1 + read.argmax(axis=1)[None])
-    return confusions.of_numbers(truth[:, 0], read[None, :, 0])
+    """What was read as what: numbers, or the likeliest of categories; None of a curve."""
+    if name not in CLASSES:
+        one = truth.shape[1] == 1
+        return confusions.of_numbers(truth[:, 0], read[None, :, 0]) if one else None
+    if truth.shape[1] == 1:  # of a switch: on or off
+        return confusions.of_classes(truth[:, 0].astype(int), (read.T > 0.5).astype(int))
+    return confusions.of_classes(1 + truth.argmax(axis=1), 1 + read.argmax(axis=1)[None])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from loev_jax import picture
-from loev_jax.evaluate.clips import MEASURABLE, kept_by, parameters
+from loev_jax.evaluate.changes import MEASURABLE, kept_by, quantities
 from loev_jax.evaluate.invariance import Invariance
 from loev_jax.evaluate.results import CHECKPOINT, HEADS
 
@@ -18,7 +18,7 @@ def equivariance(
     result: Mapping[str, Any], section: str = CHECKPOINT
 ) -> tuple[list[str], np.ndarray]:
     """R² of each parameter's difference from each space, [spaces, parameters], and their names."""
-    names = list(parameters(kept_by(result.get(HEADS, {}))))
+    names = list(quantities(kept_by(result.get(HEADS, {}))))
     return names, _matrix(result[section], [f"{name}_r2" for name in names])
 
 

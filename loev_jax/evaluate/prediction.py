@@ -17,9 +17,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from loev_jax.augment.augmentations import SCALARS
 from loev_jax.evaluate import figures, sweep
-from loev_jax.evaluate.clips import columns
+from loev_jax.evaluate.changes import ORDERED, observed
 from loev_jax.evaluate.evaluator import SPLITS, too_few
 from loev_jax.evaluate.features import Parts, Standardiser, one_thread
 from loev_jax.evaluate.invariance import too_short
@@ -85,19 +84,19 @@ class Prediction:
 
         For both `DIRECTIONS`: `predicted_DIRECTION_mrr`, `_h1`, `_h5`, `_h10`, and
         `_time_stretch_pre` (octaves), `_pitch_shift_pre` (semitones), and that of every other
-        scalar in which the views differ.
+        quantity of `changes.ORDERED` in which the views differ.
         """
         swept = facts["test"].swept
         if swept is None or self.left_out(facts):
             return {}
-        ordered = [name for name in swept.parameters if name in SCALARS]
+        ordered = [name for name in swept.parameters if name in ORDERED]
         scale = Standardiser.fit(vectors["train"].clean[space])
         axes = _axes(scale(vectors["train"].clean[space]))
-        unit = {name: max(float(np.abs(columns(name, values)).max()), 1e-6)
-                for name, values in facts["train"].differences.items()}  # fmt: skip
+        largest = {name: float(np.abs(values).max())
+                   for name, values in observed(facts["train"].differences).items()}  # fmt: skip
 
         def changes(of: Mapping[str, np.ndarray]) -> np.ndarray:
-            each = [columns(name, values) / unit[name] for name, values in of.items()]
+            each = [values / max(largest[name], 1e-6) for name, values in observed(of).items()]
             return np.concatenate(each, axis=-1)
 
         def pairs(split: str) -> tuple[np.ndarray, np.ndarray]:

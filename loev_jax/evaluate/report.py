@@ -11,7 +11,7 @@ from typing import Any
 
 from loev_jax import picture
 from loev_jax.evaluate import confusions, matrices
-from loev_jax.evaluate.clips import MEASURABLE, parameters
+from loev_jax.evaluate.changes import MEASURABLE, quantities
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.humming import Humming
@@ -24,7 +24,7 @@ from loev_jax.evaluate.splits import TEST
 from loev_jax.table import markdown
 
 _FURTHER = {
-    name: name.replace("_", " ") for name in parameters(MEASURABLE) if name not in parameters(())
+    name: name.replace("_", " ") for name in quantities(MEASURABLE) if name not in quantities(())
 }
 
 COLUMNS = {

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from loev_jax.augment.augmentations import SCALARS
 from loev_jax.evaluate import figures, labels, sweep
+from loev_jax.evaluate.changes import ORDERED
 from loev_jax.evaluate.evaluator import too_few
 from loev_jax.evaluate.invariance import too_short
 from loev_jax.evaluate.metrics import KEYS, key_scores, ranks, tempo_hits
@@ -211,7 +211,7 @@ class Retrieval:
             if shuffle is not None:
                 views = shuffle.permutation(views, axis=1)
             for name, values in test.swept.parameters.items():
-                if name not in SCALARS:  # of categories, and what belongs to one, none is near
+                if name not in ORDERED:
                     continue
                 found = (1.0 / copy_ranks(views, values)).mean(axis=1)
                 scores[f"copies_{name}_mrr"] = figures.mean(found, test.swept.pieces)

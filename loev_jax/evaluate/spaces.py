@@ -20,7 +20,7 @@ from loev_jax.augment.views import FULL_SCALE, Views
 from loev_jax.data import records
 from loev_jax.data.progress import Progress
 from loev_jax.errors import UserError
-from loev_jax.evaluate import clips, sweep
+from loev_jax.evaluate import changes, clips, sweep
 from loev_jax.evaluate.clips import Source
 from loev_jax.model import Model
 
@@ -56,7 +56,7 @@ class Facts:
         ids: [clips] str.
         pieces: [clips] str.
         labels: by name, [clips].
-        differences: by parameter (`clips.parameters`), in its unit, of each pair, [pairs].
+        differences: by parameter (`changes.parameters`), in its unit, of each pair, [pairs].
         paired: whether a clip has a pair, [clips] bool.
         skipped: ids of the clips that are shorter than a segment.
         digest: CRC-32 of the audio, to tell another data set of the same ids.
@@ -95,10 +95,10 @@ class Embedder:
             segments: most segments of a clip.
             views_per_device: that are in memory at once.
         """
-        self._kept = clips.kept_by(model.spec.heads)
+        self._kept = changes.kept_by(model.spec.heads)
         self.layout = clips.layout(views, segments, self._kept)
         self._views = views
-        self._pair = clips.chain(views, clips.ranges(views.augmentations, self._kept))
+        self._pair = clips.chain(views, changes.ranges(views.augmentations, self._kept))
         self._graph = nnx.graphdef(model)
         devices = jax.devices()
         self.batch = max(1, views_per_device // (segments + 1)) * len(devices)
@@ -136,7 +136,7 @@ class Embedder:
         """
         parameters = [jax.device_put(nnx.state(model), self._everywhere) for model in models]
         chosen = clips.choose(len(split), most)
-        drawn = clips.draw(self._views.augmentations, seed, number * _CLIPS + chosen, self._kept)
+        drawn = changes.draw(self._views.augmentations, seed, number * _CLIPS + chosen, self._kept)
         skipped: list[str] = []
         done: list[clips.Batch] = []
         results: list[list[Vectored]] = []
@@ -204,7 +204,7 @@ class Embedder:
         if not results:
             return None, [{} for _ in models]
         several = {
-            name: drawn[name][swept, : 1 + sweep.VIEWS] for name in clips.parameters(self._kept)
+            name: drawn[name][swept, : 1 + sweep.VIEWS] for name in changes.parameters(self._kept)
         }
         alone = sweep.measured(self._views.augmentations).augmentations
         changed = [

@@ -19,7 +19,7 @@ from loev_jax.augment.chain import LogMelChain
 from loev_jax.augment.parameters import Parameters
 from loev_jax.augment.views import Views
 from loev_jax.data import records
-from loev_jax.evaluate import clips
+from loev_jax.evaluate import changes, clips
 from loev_jax.evaluate.clips import Source
 
 VIEWS = 15
@@ -52,7 +52,7 @@ class Sweep:
 
 def measured(augmentations: Augmentations) -> Augmentations:
     """The recipe's, and stretch and shift in any case; all but mixing, which needs another clip."""
-    both = clips.ranges(augmentations)
+    both = changes.ranges(augmentations)
     return dataclasses.replace(
         augmentations,
         time_stretch=both.time_stretch,
@@ -86,7 +86,7 @@ def draw(
     """
     spec = measured(augmentations)
     transforms = {name: getattr(spec, name) for name in spec.augmentations}
-    differing = clips.differing(kept)
+    differing = changes.differing(kept)
 
     def one(number: jax.Array) -> Parameters:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _SEED), number)
@@ -101,7 +101,7 @@ def draw(
             keys = jax.random.split(jax.random.fold_in(every, view), len(differing))
             views.append(dict(nothing))
             for name, key in zip(differing, keys, strict=True):
-                views[-1] |= transforms[name].values(key)
+                views[-1] |= changes.values(transforms[name], key)
         for place, transform in enumerate(transforms.values()):
             views.append(nothing | transform.values(jax.random.fold_in(rest, place)))
         return {name: jnp.stack([jnp.float32(view[name]) for view in views]) for name in nothing}

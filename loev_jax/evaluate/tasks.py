@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from loev_jax.errors import UserError
 from loev_jax.evaluate import report
-from loev_jax.evaluate.clips import MEASURABLE, parameters
+from loev_jax.evaluate.changes import MEASURABLE, quantities
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.evaluator import Evaluator
@@ -39,7 +39,7 @@ def evaluators(
     dearer: tuple[Evaluator, ...] = (Humming(), ByScore(), ByWords())
     # R² of a label called as an augmentation would be that of the change.
     names = (one.name for one in (*alone, *dearer))
-    taken = {*names, *report.SHOWN, *parameters(MEASURABLE)}
+    taken = {*names, *report.SHOWN, *quantities(MEASURABLE)}
     probes = (*PROBES, *own(columns, taken, kinds))
     usual, rest = (*probes, *alone), (*with_mlp(probes), *dearer)
     return {one.name: one for one in usual}, {one.name: one for one in rest}

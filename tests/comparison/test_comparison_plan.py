@@ -12,7 +12,7 @@ from hypothesis import given
 from loev_jax import config
 from loev_jax.comparison import plan
 from loev_jax.errors import UserError
-from loev_jax.evaluate import clips
+from loev_jax.evaluate import changes
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ def test_every_recipe_is_asked_about_the_same_stretches_and_shifts():
     drawn = set()
     for name in plan.RECIPES:
         made = runpy.run_path(str(plan.config_path(ROOT, name)))["get_config"](plan.VARIANT)
-        drawn.add(repr(clips.ranges(config.read(made).views.augmentations)))
+        drawn.add(repr(changes.ranges(config.read(made).views.augmentations)))
     assert len(drawn) == 1
 
 

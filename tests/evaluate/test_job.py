@@ -63,8 +63,9 @@ def test_every_checkpoint_gets_a_result_once(workdir, capsys):
     assert capsys.readouterr().out == table
 
 
-def test_heads_over_gain_and_filter_are_measured_by_them(tmp_path, data, capsys):
-    tiny_run.write(tmp_path, heads={"loudness": "gain", "colour": "filter"})
+def test_heads_over_gain_filter_and_noise_are_measured_by_them(tmp_path, data, capsys):
+    heads = {"loudness": "gain", "colour": "filter", "hiss": "noise"}
+    tiny_run.write(tmp_path, heads=heads, augment={"noise": {}})
     tiny_run.heard_on(tmp_path, data)
     assert job.run(tmp_path, ("equivariance", "prediction", "retrieval"), Settings(), None, False)
     result = read(tmp_path, 1)
@@ -74,6 +75,7 @@ def test_heads_over_gain_and_filter_are_measured_by_them(tmp_path, data, capsys)
             found = {name for name in metrics if name.endswith(("_r2", "_pre"))}
             assert found == {
                 *(f"{name}_r2" for name in (*scalars, "filter_kind", "filter_frequency")),
+                *("noise_snr_r2", "noise_decay_r2"),
                 *(f"predicted_{way}_{n}_pre" for way in ("forth", "back") for n in scalars),
             }
             copies = {name for name in metrics if name.startswith("copies_")}
@@ -82,6 +84,7 @@ def test_heads_over_gain_and_filter_are_measured_by_them(tmp_path, data, capsys)
     table = capsys.readouterr().out
     assert "R² of the gain" in table
     assert "R² of the filter kind" in table
+    assert "R² of the noise snr" in table
     assert re.search(r"R² of the change in the heads that keep it \S+, in the others", table)
 
 

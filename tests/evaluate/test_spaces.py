@@ -1,7 +1,10 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_music
+from scipy import signal
 
 from loev_jax import frontend
 from loev_jax import model as models
@@ -11,14 +14,16 @@ from loev_jax.augment import (
     Filter,
     Gain,
     PitchShift,
+    Reverb,
     TimeStretch,
     analysis,
+    reverb,
 )
 from loev_jax.augment.views import Views
 from loev_jax.data import records
 from loev_jax.encoders.cnn import Cnn
 from loev_jax.errors import UserError
-from loev_jax.evaluate import clips, spaces
+from loev_jax.evaluate import changes, spaces
 from loev_jax.heads import Projection
 
 VIEWS = Views(
@@ -93,7 +98,7 @@ def test_facts_name_the_clips_that_were_embedded(embedded):
 def test_tracks_and_pairs_equal_those_computed_one_by_one(embedded, embedder, split):
     """In batches over eight devices, some rows empty, against single clips and segments."""
     these, facts, found = embedded
-    drawn = clips.draw(VIEWS.augmentations, 5, (2 << 24) + np.arange(11), DIFFERENCES)
+    drawn = changes.draw(VIEWS.augmentations, 5, (2 << 24) + np.arange(11), DIFFERENCES)
     where = embedder.layout
     for model, vectors in zip(these, found, strict=True):
         pair = 0
@@ -106,9 +111,10 @@ def test_tracks_and_pairs_equal_those_computed_one_by_one(embedded, embedder, sp
                 np.testing.assert_allclose(
                     vectors.tracks[space][row], np.mean(each[space], axis=0), atol=2e-5
                 )
-            if not (pairable := where.pairable(len(audio))):
+            pairable = where.pairable(len(audio))
+            if not len(pairable):
                 continue
-            place = int(drawn["place"][number] * pairable)
+            place = pairable[int(drawn["place"][number] * len(pairable))]
             source = audio[starts[place] :][None, : where.source]
             limit = np.abs(source).max() * 10 ** (-drawn["clipping"][number] / 20)
             source = jnp.asarray(np.clip(source, -limit, limit))
@@ -126,6 +132,42 @@ def test_tracks_and_pairs_equal_those_computed_one_by_one(embedded, embedder, sp
                 np.testing.assert_allclose(vectors.moved[space][pair], moved[space][0], atol=2e-5)
             pair += 1
         assert pair == 9
+
+
+def test_a_room_is_of_the_whole_clip_not_of_the_segment(split):
+    """A pair's view against the clip convolved as a whole, and cut where its segment starts."""
+    views = dataclasses.replace(
+        VIEWS, augmentations=dataclasses.replace(VIEWS.augmentations, reverb=Reverb(seconds=0.1))
+    )
+    spec = dataclasses.replace(SPEC, heads={"room": ("reverb",)})
+    model = models.create(spec, 1)
+    embedder = spaces.Embedder(views, model, segments=3, views_per_device=4)
+    facts, (found,) = embedder.embed([model], split, number=2, seed=5)
+    drawn = changes.draw(views.augmentations, 5, (2 << 24) + np.arange(11), ("reverb",))
+    where = embedder.layout
+    assert where.lead == 1_599
+    assert facts.pairs >= 5
+    pair = 0
+    for number in (n for n in range(11) if n != 3):
+        audio = split[number]["audio"].astype(np.float32) / 32768
+        pairable = where.pairable(len(audio))
+        assert 0 not in pairable  # there is nothing before the first segment
+        if not len(pairable):
+            continue
+        change = {name: jnp.asarray(value[number : number + 1]) for name, value in drawn.items()}
+        start = where.starts(len(audio))[pairable[int(drawn["place"][number] * len(pairable))]]
+        response = reverb.impulse_response(
+            change["reverb_seed"], change["reverb_decay"], 1_600, 16_000
+        )[0]
+        wet = drawn["reverb"][number]
+        heard = (1 - wet) * audio + wet * signal.fftconvolve(audio, response)[: len(audio)]
+        source = jnp.asarray(heard[start : start + where.source - where.lead], jnp.float32)[None]
+        mel = analysis.log_mel(views.frontend, source, change, views.frames)
+        np.testing.assert_allclose(
+            found.moved["room"][pair], model.spaces(mel)["room"][0], atol=2e-4
+        )
+        pair += 1
+    assert pair == facts.pairs
 
 
 def test_another_checkpoint_compiles_nothing(embedded, embedder, split):
