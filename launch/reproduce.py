@@ -27,7 +27,7 @@ _EVAL_DATA = flags.DEFINE_string(
 _ONLY = flags.DEFINE_list("only", None, "Recipes by name, separated by commas; default: all.")
 _SEEDS = flags.DEFINE_integer("seeds", None, "Seeds of each recipe (3).", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of the reference (1000).", lower_bound=1)
-_QUICK = flags.DEFINE_bool("quick", False, "One seed and 300 steps of the reference.")
+_QUICK = flags.DEFINE_bool("quick", False, "One seed and 200 steps of the reference.")
 _REPORT = flags.DEFINE_bool("report", False, "Run nothing: tables and plot of what there is.")
 
 
@@ -47,7 +47,7 @@ def main() -> None:
             _DATA.value,
             _ONLY.value,
             _SEEDS.value or (1 if _QUICK.value else 3),
-            _STEPS.value or (300 if _QUICK.value else 1000),
+            _STEPS.value or (200 if _QUICK.value else 1000),
             _QUICK.value,
             _EVAL_DATA.value or "",
         ),

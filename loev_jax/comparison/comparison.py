@@ -26,9 +26,9 @@ class Settings:
         only: recipes by name; None for all.
         seeds: of each recipe.
         steps: of the reference; the others get as many as take equally long.
-        quick: time the steps in a hurry, hear less of each clip, and leave out the searches by hum,
-            score and words, which are otherwise made with the first seed of each recipe: they take
-            as long as the rest.
+        quick: time the steps in a hurry, hear fewer clips and less of each, and leave out the
+            searches by hum, score and words, which are otherwise made with the first seed of each
+            recipe: they take as long as the rest.
         eval_data: path of another data set to evaluate on; "" for none.
     """
 

@@ -41,7 +41,7 @@ class Plan:
     Attributes:
         data: path of the data set to train on.
         clips: what tells all clips from others, see `splits.digest`.
-        quick: whether less is heard of each clip, see `runs.run`.
+        quick: whether less is heard, see `runs.run`.
         seeds: how many, from 0 on; all recipes with the first one come first.
         reference_steps: of `REFERENCE`, whether it is among the recipes or not.
         steps: of each recipe, by the name of its config.

@@ -47,7 +47,7 @@ def test_a_comparison_of_a_step(tmp_path):
     assert found["spaces"]["encoder"].keys() >= {"tempo_r2", "time_stretch_r2"}
     assert "text_to_audio_mrr" not in found["spaces"]["encoder"]  # too dear for a quick one
     evaluation = json.loads((out / "simclr-0" / "eval_fresh" / "1.json").read_text())
-    assert evaluation["settings"]["segments"] == 2
+    assert (evaluation["settings"]["segments"], evaluation["settings"]["clips"]) == (2, 800)
     assert evaluation["data"] == str(fresh)
     again = run(f"--out={out}", "--report")
     assert again.stdout == done.stdout
