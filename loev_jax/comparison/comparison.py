@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import logging
 
-from loev_jax.comparison import classical, report, runs
+from loev_jax.comparison import classical, differences, report, runs
 from loev_jax.comparison import plan as plans
 from loev_jax.comparison.plan import Plan
 from loev_jax.comparison.runs import Results
@@ -92,6 +92,8 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
             dearer=not settings.quick and seed == 0,
         )
         runs.write(out, results)
+    results.differences = differences.measure(results, workdirs, report.BOUNDED)
+    runs.write(out, results)
     show(out)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loev_jax import picture, table
+from loev_jax.comparison import differences
 from loev_jax.comparison.plan import RECIPES, REFERENCE
 from loev_jax.comparison.runs import Results
 from loev_jax.evaluate import matrices
@@ -90,6 +91,7 @@ def markdown(results: Results) -> str:
         ),
         _metrics(found, COLUMNS, unlearned),
         _intervals(results, BOUNDED),
+        _differences(results, BOUNDED),
         _metrics(found, PARAMETERS),
         _intervals(results, PARAMETERS),
         _disentanglement(results),
@@ -141,6 +143,27 @@ def _intervals(results: Results, columns: Mapping[str, str]) -> str:
                 lines.append([RECIPES[name], space, str(len(asked)), *values])
     head = ["recipe", "space", "seeds", *(f"{title}, 95 %" for title in columns.values())]
     return table.markdown(head, lines) if lines else ""
+
+
+def _differences(results: Results, columns: Mapping[str, str]) -> str:
+    """A table of the differences from the baseline's best spaces, "" without any."""
+    lines = []
+    for name in results.plan.steps:
+        known = results.differences.get(name, {})
+        for space, cells in known.get(differences.SPACES, {}).items():
+            values = [_difference(cells.get(metric)) for metric in columns]
+            lines.append([RECIPES[name], space, str(known[differences.SEEDS]), *values])
+    best = f"than {RECIPES[differences.BASELINE]}'s best"
+    head = ["recipe", "space", "seeds", *(f"{title}, {best}" for title in columns.values())]
+    return table.markdown(head, lines) if lines else ""
+
+
+def _difference(cell: Sequence[float] | None) -> str:
+    """As "+.03 (-.01 to +.07)"."""
+    if cell is None:
+        return "-"
+    value, low, high = (f"{'+' if one > 0 else ''}{number(one)}" for one in cell)
+    return f"{value} ({low} to {high})"
 
 
 def _mean_ends(intervals: Sequence[Sequence[float] | None]) -> str:

@@ -48,6 +48,7 @@ class Results:
         classical: metrics of the estimators that learn nothing, on the same test clips.
         classical_intervals: both ends of their 95 % intervals.
         candidates: test clips among which searches look; 0 where that is not known.
+        differences: of each recipe from the baseline, as `differences.measure` gives them.
     """
 
     plan: Plan
@@ -55,6 +56,7 @@ class Results:
     classical: dict[str, float] = dataclasses.field(default_factory=dict)
     classical_intervals: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     candidates: int = 0
+    differences: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def done(self, name: str) -> list[dict[str, Any]]:
         """The finished runs of a recipe, by seed."""
@@ -80,7 +82,7 @@ def read(directory: Path) -> Results | None:
     path = directory / FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        sections = ("classical", "classical_intervals")
+        sections = ("classical", "classical_intervals", "differences")
         return Results(
             Plan(**found["plan"]),
             dict(found["runs"]),
@@ -100,6 +102,16 @@ def write(directory: Path, results: Results) -> None:
     text = json.dumps(dataclasses.asdict(results), indent=1)
     partial.write_text(text + "\n", encoding="utf-8")
     os.replace(partial, path)
+
+
+def evaluated(plan: Plan, name: str, seed: int, workdirs: Path) -> Path:
+    """The directory that gets the evaluation of a run."""
+    data = Path(plan.eval_data) if plan.eval_data else None
+    return results.directory(_workdir(name, seed, workdirs), data)
+
+
+def _workdir(name: str, seed: int, workdirs: Path) -> Path:
+    return workdirs / f"{name}-{seed}"
 
 
 def run(
@@ -123,7 +135,7 @@ def run(
     Raises:
         UserError: training or evaluation failed.
     """
-    workdir, last = workdirs / f"{name}-{seed}", plan.steps[name]
+    workdir, last = _workdir(name, seed, workdirs), plan.steps[name]
     begun = (workdir / "config.json").exists()
     start = time.monotonic()
     _call(
@@ -146,8 +158,8 @@ def run(
         *([f"--segments={QUICK_SEGMENTS}", f"--clips={QUICK_CLIPS}"] if plan.quick else []),
         *([f"--data={plan.eval_data}"] if plan.eval_data else []),
     )
-    directory = results.directory(workdir, Path(plan.eval_data) if plan.eval_data else None)
-    result = json.loads((directory / f"{last}.json").read_text(encoding="utf-8"))
+    path = evaluated(plan, name, seed, workdirs) / f"{last}.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
     seconds = {"training": round(trained - start), "evaluation": round(time.monotonic() - trained)}
     if begun:
         del seconds["training"]  # an earlier call did a part of it

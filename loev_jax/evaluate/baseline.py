@@ -40,8 +40,8 @@ def save(directory: Path, key: str, vectors: Mapping[str, Vectored]) -> None:
 def load(directory: Path) -> tuple[str, dict[str, Vectored]] | None:
     """What `save` wrote and its key, or None if there is nothing that can be read."""
     try:
-        with np.load(directory / FILE) as file:
-            arrays = {name: file[name] for name in file.files}
+        with (directory / FILE).open("rb") as file, np.load(file) as kept:
+            arrays = {name: kept[name] for name in kept.files}
     except (OSError, ValueError, zipfile.BadZipFile):
         return None
     key = str(arrays.pop(_KEY, ""))

@@ -17,22 +17,25 @@ class Figure(float):
     """A number and its bootstrap confidence interval (Efron 1979), by percentiles.
 
     Attributes:
-        interval: its ends, low and high; NaN where the number is.
+        resampled: the same of each resample of the test clips, [resamples]; NaN where it has none.
+        interval: the ends of what most of them lie within, low and high; NaN where the number is.
         confusion: how often what was read as what, for a picture; None where there is none.
     """
 
+    resampled: np.ndarray
     interval: tuple[float, float]
     confusion: Confusion | None = None
 
-    def __new__(cls, value: float, interval: tuple[float, float]) -> Figure:
-        """A float with `interval`."""
+    def __new__(cls, value: float, resampled: np.ndarray) -> Figure:
+        """A float with `resampled` and its `interval`."""
         figure = super().__new__(cls, value)
-        figure.interval = interval
+        figure.resampled = resampled
+        figure.interval = ends(resampled)
         return figure
 
     def with_confusion(self, confusion: Confusion | None) -> Figure:
         """The same, of these readings."""
-        figure = Figure(self, self.interval)
+        figure = Figure(self, self.resampled)
         figure.confusion = confusion
         return figure
 
@@ -46,7 +49,7 @@ def mean(scores: np.ndarray, groups: np.ndarray) -> Figure:
     """
     each = np.atleast_2d(np.asarray(scores, np.float64)).mean(axis=0)
     weights = _weights(groups)
-    return Figure(each.mean(), _ends(weights @ each / weights.sum(axis=1)))
+    return Figure(each.mean(), weights @ each / weights.sum(axis=1))
 
 
 def first(scores: np.ndarray, alike: np.ndarray, most: int, groups: np.ndarray) -> Figure:
@@ -72,7 +75,7 @@ def first(scores: np.ndarray, alike: np.ndarray, most: int, groups: np.ndarray) 
         return total / len(scores)
 
     (value,) = average(np.ones((1, scores.shape[1])))
-    return Figure(float(value), _ends(average(_weights(groups))))
+    return Figure(float(value), average(_weights(groups)))
 
 
 def explained(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> Figure:
@@ -91,7 +94,7 @@ def explained(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> F
     readings = readings.reshape(len(readings), *truth.shape)
     once = np.ones((1, len(truth)))
     value = float(_r2(once, truth, readings)[0])
-    return Figure(value, _ends(_r2(_weights(groups), truth, readings)))
+    return Figure(value, _r2(_weights(groups), truth, readings))
 
 
 def ranking(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[Figure, Figure]:
@@ -111,7 +114,7 @@ def ranking(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[
     """
     tags = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
     if not len(tags):
-        none = Figure(float("nan"), (float("nan"), float("nan")))
+        none = Figure(float("nan"), np.full(RESAMPLES, np.nan))
         return none, none
 
     def average(weights: np.ndarray) -> np.ndarray:
@@ -123,9 +126,7 @@ def ranking(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[
         return np.where(known, np.nansum(each, axis=0) / np.maximum(known, 1), np.nan)
 
     (values,), resampled = average(np.ones((1, len(truth)))), average(_weights(groups))
-    auc, precision = (
-        Figure(float(value), _ends(resampled[:, at])) for at, value in enumerate(values)
-    )
+    auc, precision = (Figure(float(value), resampled[:, at]) for at, value in enumerate(values))
     return auc, precision
 
 
@@ -177,7 +178,11 @@ def _resampled(groups: tuple[Hashable, ...]) -> np.ndarray:
     return weights
 
 
-def _ends(values: np.ndarray) -> tuple[float, float]:
+def ends(values: np.ndarray) -> tuple[float, float]:
+    """Of resampled values [resamples] the interval that holds `CONFIDENCE` of them, low and high.
+
+    What is NaN is passed over; the ends of nothing are NaN.
+    """
     if np.isnan(values).all():
         return float("nan"), float("nan")
     tail = (1.0 - CONFIDENCE) / 2

@@ -16,7 +16,7 @@ import numpy as np
 from loev_jax import checkpoint, config
 from loev_jax import model as models
 from loev_jax.errors import UserError
-from loev_jax.evaluate import labels, report, results, splits
+from loev_jax.evaluate import labels, report, resamples, results, splits
 from loev_jax.evaluate import tasks as known_tasks
 from loev_jax.evaluate.embedding import Embedding
 from loev_jax.evaluate.figures import Figure
@@ -148,15 +148,18 @@ class Job:
         model = self._restore(step)
         if model is None:
             return None
-        result = self.result(step) or results.blank(
-            step,
-            self._data,
-            self._digest,
-            dataclasses.asdict(self.settings),
-            self._recipe.model.heads,
-        )
-        result[results.DIGEST] = self._digest
         self.directory.mkdir(parents=True, exist_ok=True)
+        result = self.result(step)
+        if result is None:
+            self._file(step, resamples.FILE).unlink(missing_ok=True)  # of a result that was removed
+            result = results.blank(
+                step,
+                self._data,
+                self._digest,
+                dataclasses.asdict(self.settings),
+                self._recipe.model.heads,
+            )
+        result[results.DIGEST] = self._digest
         facts, here, random = self._embedding.of(model)
         self._note_counts(result, facts)
         result["seconds"]["embedding"] = round(time.monotonic() - start, 1)
@@ -219,6 +222,7 @@ class Job:
                 space: evaluator.score(facts, here, space, np.random.default_rng(seed))
                 for space in spaces
             }
+        resamples.add(self._file(result["step"], resamples.FILE), found[results.CHECKPOINT])
         for section, by_space in found.items():
             for space, metrics in by_space.items():
                 result[section].setdefault(space, {}).update(metrics)

@@ -12,7 +12,7 @@ import tiny_run
 from evaluated import UNLABELLED, read
 
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, job, probes, spaces, tasks
+from loev_jax.evaluate import baseline, job, probes, resamples, spaces, tasks
 from loev_jax.evaluate.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("small_batches")
@@ -111,6 +111,8 @@ def test_random_init_is_embedded_once_and_again_where_the_data_changed(workdir, 
     (workdir / "eval" / "2.json").unlink()
     embedded.clear()
     job.run(workdir, ("equivariance",), Settings(), "2", watch=False)
+    kept = resamples.read(workdir / "eval" / "2_resamples.npz")
+    assert set(kept["encoder"]) == {"time_stretch_r2", "pitch_shift_r2"}  # none of what was removed
     assert embedded == [1, 1, 1, 1, 1, 1]  # the digest tells, once the audio was read
     changed, _ = baseline.load(workdir / "eval")
     assert changed != key

@@ -17,6 +17,7 @@ import tiny_run
 import tiny_training
 
 from loev_jax import checkpoint
+from loev_jax.evaluate import resamples
 
 MANY = 200  # steps, for a training to go on while several checkpoints are evaluated
 
@@ -44,7 +45,8 @@ def evaluated(workdir):
     assert done.returncode == 0, done.stderr
     left = {path.name for path in (workdir / "eval").iterdir()}
     pictures = {"2.png", "2_matrices.png", "2_confusions.png"}
-    assert left == {"2.json", "random_init.npz", "events.out.tfevents.000000000002", *pictures}
+    arrays = {"random_init.npz", "2_resamples.npz"}
+    assert left == {"2.json", *arrays, "events.out.tfevents.000000000002", *pictures}
     (workdir / "DONE").touch()
     rest = run(f"--workdir={workdir}", "--watch")
     assert rest.returncode == 0, rest.stderr
@@ -65,6 +67,21 @@ def test_the_last_checkpoint_then_the_rest(workdir, evaluated):
     assert "step 1: evaluated in" in rest.stderr
     assert "step 2: evaluated in" not in rest.stderr
     assert json.loads((workdir / "eval" / "1.json").read_text())["failed"] == {}
+
+
+def test_every_interval_is_of_the_resamples_beside_it(workdir, evaluated):
+    assert evaluated
+    result = json.loads((workdir / "eval" / "2.json").read_text())
+    kept = resamples.read(workdir / "eval" / "2_resamples.npz")
+    assert {space: set(one) for space, one in kept.items()} == {
+        space: set(one) for space, one in result["intervals"].items()
+    }
+    for space, one in kept.items():
+        for metric, drawn in one.items():
+            low, high = result["intervals"][space][metric]
+            if low is not None:
+                ends = np.nanquantile(drawn, [0.025, 0.975])
+                np.testing.assert_allclose(ends, [low, high], atol=1e-5)
 
 
 def test_a_task_that_fails_is_status_1(workdir, tmp_path):
