@@ -39,8 +39,12 @@ def key(audio: np.ndarray) -> int:
     return find_key(chroma.mean(axis=1))
 
 
-def measure(split: records.Split) -> dict[str, figures.Figure]:
-    """Scores the estimators on every clip of a split whose tempo or key is known.
+def measure(split: records.Split, heard: np.ndarray) -> dict[str, figures.Figure]:
+    """Scores the estimators on clips of a split whose tempo or key is known.
+
+    Args:
+        split: has them.
+        heard: their numbers.
 
     Returns:
         `tempo_acc1`, `tempo_acc2` and `key_weighted`, as the probes define them, where the data
@@ -50,14 +54,15 @@ def measure(split: records.Split) -> dict[str, figures.Figure]:
     parse = {"tempo": labels.tempi, "key": labels.keys}
     estimators: dict[str, Callable[[np.ndarray], float]] = {"tempo": tempo, "key": key}
     known = {name: parse[name](split.labels(name)) for name in found if name in split.label_names}
-    progress = Progress("librosa and Krumhansl", len(split), "clips")
-    for number, record in enumerate(split):
+    progress = Progress("librosa and Krumhansl", len(heard), "clips")
+    for done, number in enumerate(heard, start=1):
+        record = split[int(number)]
         audio = record[records.AUDIO].astype(np.float32) / FULL_SCALE
         for name, truths in known.items():
             if np.isfinite(truths[number]):
                 estimate = estimators[name](audio)
                 found[name].append((truths[number], estimate, record[records.PIECE]))
-        progress.update(number + 1)
+        progress.update(done)
     progress.close()
     scores = {}
     if found["tempo"]:

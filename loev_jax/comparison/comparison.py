@@ -8,13 +8,17 @@ from pathlib import Path
 
 from absl import logging
 
-from loev_jax.comparison import classical, differences, report, runs
+from loev_jax.comparison import classical, paired, report, runs
 from loev_jax.comparison import plan as plans
 from loev_jax.comparison.plan import Plan
 from loev_jax.comparison.runs import Results
 from loev_jax.data import records
 from loev_jax.errors import UserError
 from loev_jax.evaluate import splits
+from loev_jax.evaluate.clips import choose
+
+QUICK_CLIPS = 800
+"""Of a split, in a quick comparison."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +74,10 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
             raise UserError(f"--out={directory}: {error.strerror}") from error
     clips = "+".join(splits.digest(one, None) for one in opened.values())
     results = _planned(root, names, settings, clips, out)
-    results.candidates = len(opened[settings.scored][splits.TEST])
+    heard = choose(len(opened[settings.scored][splits.TEST]), results.plan.most)
+    results.candidates = len(heard)
     if not results.classical_intervals:  # older comparisons have none, and another hop
-        scores = classical.measure(records.open_split(settings.scored, splits.TEST))
+        scores = classical.measure(records.open_split(settings.scored, splits.TEST), heard)
         results.classical = {name: float(score) for name, score in scores.items()}
         results.classical_intervals = {name: list(one.interval) for name, one in scores.items()}
     runs.write(out, results)
@@ -91,8 +96,9 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
             workdirs,
             dearer=not settings.quick and seed == 0,
         )
+        results.differences = paired.differences(results, workdirs, report.BOUNDED)
         runs.write(out, results)
-    results.differences = differences.measure(results, workdirs, report.BOUNDED)
+    results.differences = paired.differences(results, workdirs, report.BOUNDED)
     runs.write(out, results)
     show(out)
 
@@ -119,7 +125,9 @@ def _planned(
         UserError: the results so far are not comparable with what is asked for.
     """
     found = runs.read(out)
-    known = found.plan if found else Plan(settings.data, clips, settings.quick, 0, settings.steps)
+    most = QUICK_CLIPS if settings.quick else None
+    begun = Plan(settings.data, clips, settings.quick, 0, settings.steps, most=most)
+    known = found.plan if found else begun
     if known.clips != clips:
         asked, theirs = (
             f"--data={one.data}" + (f" --eval_data={one.eval_data}" if one.eval_data else "")

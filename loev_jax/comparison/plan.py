@@ -41,12 +41,13 @@ class Plan:
     Attributes:
         data: path of the data set to train on.
         clips: what tells all clips from others, see `splits.digest`.
-        quick: whether less is heard, see `runs.run`.
+        quick: whether less is heard of each clip, see `runs.run`.
         seeds: how many, from 0 on; all recipes with the first one come first.
         reference_steps: of `REFERENCE`, whether it is among the recipes or not.
         steps: of each recipe, by the name of its config.
         milliseconds: of a step of each recipe, as measured in turn.
         eval_data: path of the data set to evaluate on; "" for the one that is trained on.
+        most: clips of a split that are heard in evaluations; None for all.
     """
 
     data: str
@@ -57,6 +58,7 @@ class Plan:
     steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
     milliseconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     eval_data: str = ""
+    most: int | None = None
 
     def runs(self) -> list[tuple[str, int]]:
         """Every (recipe, seed), in the order in which they are run."""

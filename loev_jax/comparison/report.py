@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loev_jax import picture, table
-from loev_jax.comparison import differences
+from loev_jax.comparison import paired
 from loev_jax.comparison.plan import RECIPES, REFERENCE
 from loev_jax.comparison.runs import Results
 from loev_jax.evaluate import matrices
@@ -150,19 +150,19 @@ def _differences(results: Results, columns: Mapping[str, str]) -> str:
     lines = []
     for name in results.plan.steps:
         known = results.differences.get(name, {})
-        for space, cells in known.get(differences.SPACES, {}).items():
+        for space, cells in known.get(paired.SPACES, {}).items():
             values = [_difference(cells.get(metric)) for metric in columns]
-            lines.append([RECIPES[name], space, str(known[differences.SEEDS]), *values])
-    best = f"than {RECIPES[differences.BASELINE]}'s best"
-    head = ["recipe", "space", "seeds", *(f"{title}, {best}" for title in columns.values())]
+            lines.append([RECIPES[name], space, str(known[paired.SEEDS]), *values])
+    best = f"minus {RECIPES[paired.BASELINE]}'s best, 95 %"
+    head = ["recipe", "space", "seeds", *(f"{title} {best}" for title in columns.values())]
     return table.markdown(head, lines) if lines else ""
 
 
 def _difference(cell: Sequence[float] | None) -> str:
-    """As "+.03 (-.01 to +.07)"."""
+    """As "+.034 (-.012 to +.071)"."""
     if cell is None:
         return "-"
-    value, low, high = (f"{'+' if one > 0 else ''}{number(one)}" for one in cell)
+    value, low, high = (f"{one:+.3f}".replace("0.", ".", 1) for one in cell)
     return f"{value} ({low} to {high})"
 
 

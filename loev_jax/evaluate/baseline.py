@@ -42,7 +42,7 @@ def load(directory: Path) -> tuple[str, dict[str, Vectored]] | None:
     try:
         with (directory / FILE).open("rb") as file, np.load(file) as kept:
             arrays = {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
         return None
     key = str(arrays.pop(_KEY, ""))
     vectors: dict[str, Vectored] = {}

@@ -23,28 +23,35 @@ from loev_jax.augment.transform import Switch, Transform
 DIFFERENCES = ("time_stretch", "pitch_shift")
 """The augmentations in which the views of every pair differ."""
 
-MEASURABLE: Mapping[str, tuple[str, ...]] = {
-    **{name: (name,) for name in SCALARS if name not in ("mix", "mixup")},
-    "filter": ("filter_kind", "filter_frequency"),
-    "equalizer": ("equalizer",),
-    "reverse": ("reverse",),
-    "polarity": ("polarity",),
-    "delay": ("delay", "delay_time", "delay_feedback"),
-    "reverb": ("reverb", "reverb_decay"),
-    "noise": ("noise_snr", "noise_decay"),
-    "time_mask": ("time_mask", "time_mask_start"),
-    "frequency_mask": ("frequency_mask", "frequency_mask_start"),
-}
-"""All augmentations in which they can, each with the quantities that are looked for. Mixing is not
-among them: it needs another clip."""
+_CURVE = "equalizer"
 
-ORDERED = tuple(
-    first
-    for augmentation, (first, *_) in MEASURABLE.items()
-    if first == augmentation and first not in (*CLASSES, "bit_crush", "equalizer")
+
+def _each(*names: str) -> dict[str, tuple[str, ...]]:
+    """Parameters that are quantities as they are."""
+    return {name: (name,) for name in names}
+
+
+MEASURABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    **{name: _each(name) for name in SCALARS if name not in ("mix", "mixup")},
+    "filter": _each("filter_kind", "filter_frequency"),
+    "equalizer": {_CURVE: Equalizer.PARAMETERS},
+    "reverse": _each("reverse"),
+    "polarity": _each("polarity"),
+    "delay": _each("delay", "delay_time", "delay_feedback"),
+    "reverb": _each("reverb", "reverb_decay"),
+    "noise": _each("noise_snr", "noise_decay"),
+    "time_mask": _each("time_mask", "time_mask_start"),
+    "frequency_mask": _each("frequency_mask", "frequency_mask_start"),
+}
+"""All augmentations in which they can: of each the quantities that are looked for, and of each of
+these the parameters that tell it. Mixing is not among them: it needs another clip."""
+
+ORDERED = (
+    *("time_stretch", "pitch_shift", "gain", "clipping", "delay", "reverb"),
+    *("time_mask", "frequency_mask"),
 )
 """The quantities by which views can be ordered, the clip as it is among them: numbers of which 0 is
-its place (which 0 bits are not)."""
+its place, as 0 bits or 0 dB of noise are not."""
 
 BANDS_HZ = tuple(62.5 * 2.0**octave for octave in range(7))
 """Where an equaliser's curve is looked at."""
@@ -81,8 +88,8 @@ def quantities(kept: Collection[str]) -> tuple[str, ...]:
 
 def parameters(kept: Collection[str]) -> tuple[str, ...]:
     """The parameters that tell `quantities`."""
-    told = {**MEASURABLE, "equalizer": Equalizer.PARAMETERS}
-    return tuple(name for one in differing(kept) for name in told[one])
+    told = (names for one in differing(kept) for names in MEASURABLE[one].values())
+    return tuple(name for names in told for name in names)
 
 
 def observed(told: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -96,23 +103,25 @@ def observed(told: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         categories] (1 in its own column, nowhere where it is 0), or of an equaliser its curve in dB
         at `BANDS_HZ`, [..., bands].
     """
-    found = {}
-    for name in quantities(MEASURABLE):
-        if name == Equalizer.NAME:
-            if Equalizer.PARAMETERS[0] in told:
-                found[name] = _curve(told)
-        elif name in told:
-            value = np.asarray(told[name])[..., None]
-            found[name] = (
-                (value == np.arange(1, CLASSES[name])).astype(np.float64)
-                if name in CLASSES
-                else value
-            )
-    return found
+    known = {name: names for one in MEASURABLE.values() for name, names in one.items()}
+    return {
+        name: _column(name, {one: np.asarray(told[one]) for one in names})
+        for name, names in known.items()
+        if told.keys() >= {*names}
+    }
+
+
+def _column(name: str, told: Mapping[str, np.ndarray]) -> np.ndarray:
+    if name == _CURVE:
+        return _curve(told)
+    value = told[name][..., None]
+    if name in CLASSES:
+        return (value == np.arange(1, CLASSES[name])).astype(np.float64)
+    return value
 
 
 def _curve(told: Mapping[str, np.ndarray]) -> np.ndarray:
-    columns = {name: jnp.asarray(told[name]) for name in Equalizer.PARAMETERS}
+    columns = {name: jnp.asarray(value) for name, value in told.items()}
     power = filters.equalizer_response(jnp.asarray(BANDS_HZ), *peaks(columns))
     return 10.0 * np.log10(np.asarray(power, np.float64))
 

@@ -1,8 +1,9 @@
 """What is heard of each clip: some segments of the training view's length, and a transformed pair.
 
 Nothing is padded: a segment lies wholly within its clip, and the source of the transformed view is
-long enough for the fastest stretch. A clip too short for a pair only lacks its pair; one shorter
-than a segment is skipped and counted.
+long enough for the fastest stretch. A view that is played backwards is read from the end of its
+source: at the slower rates it is of the end of the segment and of what follows. A clip too short
+for a pair only lacks its pair; one shorter than a segment is skipped and counted.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Layout:
     Attributes:
         segment: length of a segment in samples, that of a training view.
         source: length of source that a transformed view reads, at least `lead + segment`.
-        segments: most segments of a clip; they are spread evenly from its start to its end.
+        segments: most segments of a clip; they are spread evenly from its start, or `lead`, to its
+            end.
         lead: how much of the source lies before the segment: echoes and rooms are of what was.
     """
 
@@ -60,9 +62,14 @@ class Layout:
     lead: int = 0
 
     def starts(self, samples: int) -> np.ndarray:
-        """First samples of the segments of a clip of `samples`, [0..segments] int."""
-        count = min(self.segments, samples // self.segment)
-        return np.round(np.linspace(0, samples - self.segment, count)).astype(int)
+        """First samples of the segments of a clip of `samples`, [0..segments] int.
+
+        Where a view is of what was before it, no segment begins before there is that much.
+        """
+        last = samples - self.segment
+        first = max(0, min(self.lead, last))
+        count = min(self.segments, (samples - first) // self.segment)
+        return np.round(np.linspace(first, last, count)).astype(int)
 
     def pairable(self, samples: int) -> np.ndarray:
         """Which of `starts` leave room for a transformed view, [0..segments] int, ascending."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Hashable
 
 import numpy as np
@@ -18,24 +19,27 @@ class Figure(float):
 
     Attributes:
         resampled: the same of each resample of the test clips, [resamples]; NaN where it has none.
+        draw: tells which resamples those are: of the same groups the same.
         interval: the ends of what most of them lie within, low and high; NaN where the number is.
         confusion: how often what was read as what, for a picture; None where there is none.
     """
 
     resampled: np.ndarray
+    draw: int
     interval: tuple[float, float]
     confusion: Confusion | None = None
 
-    def __new__(cls, value: float, resampled: np.ndarray) -> Figure:
-        """A float with `resampled` and its `interval`."""
+    def __new__(cls, value: float, resampled: np.ndarray, draw: int) -> Figure:
+        """A float with `resampled`, their `draw`, and its `interval`."""
         figure = super().__new__(cls, value)
         figure.resampled = resampled
+        figure.draw = draw
         figure.interval = ends(resampled)
         return figure
 
     def with_confusion(self, confusion: Confusion | None) -> Figure:
         """The same, of these readings."""
-        figure = Figure(self, self.resampled)
+        figure = Figure(self, self.resampled, self.draw)
         figure.confusion = confusion
         return figure
 
@@ -49,7 +53,7 @@ def mean(scores: np.ndarray, groups: np.ndarray) -> Figure:
     """
     each = np.atleast_2d(np.asarray(scores, np.float64)).mean(axis=0)
     weights = _weights(groups)
-    return Figure(each.mean(), weights @ each / weights.sum(axis=1))
+    return Figure(each.mean(), weights @ each / weights.sum(axis=1), draw(groups))
 
 
 def first(scores: np.ndarray, alike: np.ndarray, most: int, groups: np.ndarray) -> Figure:
@@ -75,7 +79,7 @@ def first(scores: np.ndarray, alike: np.ndarray, most: int, groups: np.ndarray) 
         return total / len(scores)
 
     (value,) = average(np.ones((1, scores.shape[1])))
-    return Figure(float(value), average(_weights(groups)))
+    return Figure(float(value), average(_weights(groups)), draw(groups))
 
 
 def explained(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> Figure:
@@ -94,7 +98,7 @@ def explained(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> F
     readings = readings.reshape(len(readings), *truth.shape)
     once = np.ones((1, len(truth)))
     value = float(_r2(once, truth, readings)[0])
-    return Figure(value, _r2(_weights(groups), truth, readings))
+    return Figure(value, _r2(_weights(groups), truth, readings), draw(groups))
 
 
 def ranking(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[Figure, Figure]:
@@ -114,7 +118,7 @@ def ranking(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[
     """
     tags = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
     if not len(tags):
-        none = Figure(float("nan"), np.full(RESAMPLES, np.nan))
+        none = Figure(float("nan"), np.full(RESAMPLES, np.nan), draw(groups))
         return none, none
 
     def average(weights: np.ndarray) -> np.ndarray:
@@ -126,7 +130,9 @@ def ranking(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[
         return np.where(known, np.nansum(each, axis=0) / np.maximum(known, 1), np.nan)
 
     (values,), resampled = average(np.ones((1, len(truth)))), average(_weights(groups))
-    auc, precision = (Figure(float(value), resampled[:, at]) for at, value in enumerate(values))
+    auc, precision = (
+        Figure(float(value), resampled[:, at], draw(groups)) for at, value in enumerate(values)
+    )
     return auc, precision
 
 
@@ -161,6 +167,11 @@ def _r2(weights: np.ndarray, truth: np.ndarray, readings: np.ndarray) -> np.ndar
     residual = weights @ np.square(truth[None] - readings).mean(axis=0).sum(axis=1)
     varies = total > 1e-12 * max(float(np.square(truth).sum()), np.finfo(np.float64).tiny)
     return np.where(varies, 1.0 - residual / np.where(varies, total, 1.0), np.nan)
+
+
+def draw(groups: np.ndarray) -> int:
+    """CRC-32 of what is drawn again and again, in its order: see `Figure.draw`."""
+    return zlib.crc32(repr(groups.tolist()).encode())
 
 
 def _weights(groups: np.ndarray) -> np.ndarray:

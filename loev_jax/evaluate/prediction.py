@@ -95,7 +95,7 @@ class Prediction:
         largest = {name: float(np.abs(values).max())
                    for name, values in observed(facts["train"].differences).items()}  # fmt: skip
 
-        def changes(of: Mapping[str, np.ndarray]) -> np.ndarray:
+        def told(of: Mapping[str, np.ndarray]) -> np.ndarray:
             each = [values / max(largest[name], 1e-6) for name, values in observed(of).items()]
             return np.concatenate(each, axis=-1)
 
@@ -103,14 +103,14 @@ class Prediction:
             clean, moved = (
                 scale(getattr(vectors[split], side)[space]) @ axes for side in ("clean", "moved")
             )
-            change = changes(facts[split].differences)
+            change = told(facts[split].differences)
             if shuffle is not None and split == "train":
                 change = shuffle.permutation(change)
             both = np.concatenate([_inputs(clean, change), _inputs(moved, -change)])
             return both, np.concatenate([moved, clean])
 
         views = scale(vectors["test"].swept[space][:, : 1 + sweep.VIEWS]) @ axes
-        change = changes(swept.parameters)
+        change = told(swept.parameters)
         clips, number = change.shape[:2]
         # From the first view to each other one, and from each other one to the first.
         forth = _inputs(np.repeat(views[:, :1], number - 1, axis=1), change[:, 1:])

@@ -1,8 +1,8 @@
 """What figures would be of other test clips: the bootstrap's values, kept beside a result.
 
-Every evaluation draws the same clips again and again, so that figures of two runs on the same test
-split can be compared clip by clip: by the interval of their difference, not by whether theirs
-overlap, which two runs that err on the same clips can do and yet differ for sure.
+Figures of the same clips are of the same resamples in every evaluation, so that those of two runs
+can be subtracted resample by resample: the interval of their difference is then a paired one, which
+two runs that err on the same clips make short. `Kept.draw` tells whether they are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,19 @@ from loev_jax.evaluate.figures import Figure
 
 FILE = "{step}_resamples.npz"
 
-Resamples = dict[str, dict[str, np.ndarray]]
-"""By space and metric, the figure of each resample of the test split, f32 [resamples]."""
 
-_NAMES, _VALUES = "names/", "values/"
+class Kept(NamedTuple):
+    """What is kept of a figure.
+
+    Attributes:
+        value: its own.
+        draw: `Figure.draw`.
+        resampled: `Figure.resampled`, f32.
+    """
+
+    value: float
+    draw: int
+    resampled: np.ndarray
 
 
 def add(path: Path, found: Mapping[str, Mapping[str, Figure]]) -> None:
@@ -34,29 +43,44 @@ def add(path: Path, found: Mapping[str, Mapping[str, Figure]]) -> None:
     """
     known = read(path)
     for space, metrics in found.items():
-        mine = known.setdefault(space, {})
-        mine |= {name: figure.resampled for name, figure in metrics.items()}
+        known.setdefault(space, {}).update(
+            {name: Kept(float(one), one.draw, one.resampled) for name, one in metrics.items()}
+        )
     arrays: dict[str, Any] = {}
-    for space, values in known.items():
-        if values:
-            arrays[_NAMES + space] = np.array(list(values))
-            arrays[_VALUES + space] = np.stack(list(values.values())).astype(np.float32)
+    for space, kept in known.items():
+        if kept:
+            values, draws, resampled = zip(*kept.values(), strict=True)
+            arrays |= {
+                f"metrics/{space}": np.array(list(kept)),
+                f"value/{space}": np.array(values),
+                f"draw/{space}": np.array(draws, np.int64),
+                f"resampled/{space}": np.stack(resampled).astype(np.float32),
+            }
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     os.replace(partial, path)
 
 
-def read(path: Path) -> Resamples:
-    """What a file holds; nothing where there is none that can be read."""
+def read(path: Path) -> dict[str, dict[str, Kept]]:
+    """What a file holds, by space and metric; nothing where there is none that can be read."""
     try:
         with path.open("rb") as file, np.load(file) as arrays:
-            return {
-                (space := name.removeprefix(_NAMES)): dict(
-                    zip(arrays[name].tolist(), arrays[_VALUES + space], strict=True)
-                )
+            spaces = [
+                name.removeprefix("metrics/")
                 for name in arrays.files
-                if name.startswith(_NAMES)
+                if name.startswith("metrics/")
+            ]
+            return {
+                space: {
+                    name: Kept(float(value), int(draw), resampled)
+                    for name, value, draw, resampled in zip(
+                        arrays[f"metrics/{space}"].tolist(),
+                        *(arrays[f"{part}/{space}"] for part in Kept._fields),
+                        strict=True,
+                    )
+                }
+                for space in spaces
             }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return {}

@@ -1,10 +1,15 @@
 """Results of a comparison that nobody ran."""
 
 import os
+from pathlib import Path
+
+import numpy as np
 
 from loev_jax.comparison.plan import Plan
 from loev_jax.comparison.report import PANELS
 from loev_jax.comparison.runs import Results, key
+from loev_jax.evaluate import resamples
+from loev_jax.evaluate.figures import Figure
 
 MILLISECONDS = {"simclr": 400.0, "loev_tempo_pitch": 500.0, "loevpp_tempo_pitch": 1000.0}
 STEPS = {"simclr": 125, "loev_tempo_pitch": 100, "loevpp_tempo_pitch": 50}
@@ -36,6 +41,15 @@ def run(seed: int = 0) -> dict:
         "random_init": {space: dict.fromkeys(PANELS, 0.05) for space in ("encoder", "tempo")},
         "heads": {"tempo": ["time_stretch"], "pitch": ["pitch_shift"]},
     }
+
+
+def leave(directory: Path, done: dict) -> None:
+    """Leaves the resamples of a run's figures, which are all alike."""
+    figures = {
+        space: {name: Figure(v, np.full(1000, v), 7) for name, v in one.items() if v is not None}
+        for space, one in done["spaces"].items()
+    }
+    resamples.add(directory / resamples.FILE.format(step=done["steps"]), figures)
 
 
 def results(*done: tuple[str, int]) -> Results:

@@ -24,7 +24,7 @@ class Laboratory:
 
     def __init__(self):
         self.done, self.pace, self.breaks_at, self.heard = [], 1.0, None, []
-        self.quick, self.clips = None, "c0ffee"
+        self.quick, self.clips, self.leaves = None, "c0ffee", False
 
     def time_steps(self, root, names, quick):
         several = dict.fromkeys((*names, plans.REFERENCE))
@@ -36,14 +36,19 @@ class Laboratory:
         if len(self.done) == self.breaks_at:
             raise UserError("status 1 of train.py")
         self.done.append((name, seed, plan.steps[name]))
+        if self.leaves:
+            directory = runs.evaluated(plan, name, seed, workdirs)
+            directory.mkdir(parents=True)
+            made_up.leave(directory, made_up.run(seed))
         return made_up.run(seed)
 
     def digest(self, splits, most):
         assert most is None
         return self.clips if len(splits["test"]) == 40 else "facade"
 
-    def listen(self, split):
+    def listen(self, split, numbers):
         self.heard.append(split)
+        self.numbers = numbers
         scores = {name: Heard(one) for name, one in made_up.CLASSICAL.items()}
         for name, score in scores.items():
             score.interval = tuple(made_up.CLASSICAL_INTERVALS[name])
@@ -52,7 +57,7 @@ class Laboratory:
 
 def open_all(path, scored):
     """Of `fresh` there are more clips than of any other."""
-    return {scored: range(70 if path == "fresh" else 40)}
+    return {scored: range({"fresh": 70, "large": 4000}.get(path, 40))}
 
 
 @pytest.fixture(name="laboratory")
@@ -108,8 +113,30 @@ def test_a_recipe_added_on_a_slower_day_gets_equal_time(laboratory, tmp_path):
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_a_quick_one_has_quick_runs(laboratory, tmp_path, quick):
-    compare(tmp_path, seeds=1, quick=quick)
+    compare(tmp_path, seeds=1, quick=quick, eval_data="large")
     assert laboratory.quick == quick
+    found = runs.read(tmp_path)
+    assert found.plan.most == (800 if quick else None)
+    assert found.candidates == len(set(laboratory.numbers)) == (800 if quick else 4000)
+    # One that was begun when all clips were heard goes on so.
+    runs.write(
+        tmp_path, dataclasses.replace(found, plan=dataclasses.replace(found.plan, most=None))
+    )
+    compare(tmp_path, seeds=2, quick=quick, eval_data="large")
+    assert runs.read(tmp_path).plan.most is None
+
+
+def test_differences_are_told_of_the_runs_that_left_their_resamples(laboratory, tmp_path, capsys):
+    laboratory.leaves = True
+    compare(tmp_path, seeds=1)
+    found = runs.read(tmp_path)
+    assert {name: one["seeds"] for name, one in found.differences.items()} == dict.fromkeys(
+        ("loev_tempo_pitch", "loevpp_tempo_pitch"), 1
+    )
+    assert "instrument minus SimCLR's best, 95 %" in capsys.readouterr().out
+    laboratory.leaves = False
+    compare(tmp_path, seeds=2)
+    assert runs.read(tmp_path).differences == found.differences
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,16 @@ VIEWS = Views(LogMel(), AUGMENTATIONS, seconds=0.5)
 def test_segments_lie_within_the_clip_and_cover_it(samples, segments, lead):
     where = clips.Layout(segment=300, source=400 + lead, segments=segments, lead=lead)
     starts = where.starts(samples)
-    assert len(starts) == min(segments, samples // 300)
+    assert len(starts) == min(segments, (samples - max(0, min(lead, samples - 300))) // 300)
     if len(starts):
-        assert starts[0] == 0
+        assert starts[0] == max(0, min(lead, samples - 300))
         assert starts[-1] + 300 <= samples
         assert len(starts) == 1 or starts[-1] + 300 == samples
         assert np.all(np.diff(starts) >= 300)
     roomy = [start >= lead and start + 400 <= samples for start in starts]
     assert where.pairable(samples).tolist() == np.flatnonzero(roomy).tolist()
+    assert bool(roomy) == (samples >= 300)
+    assert any(roomy) == (samples >= 400 + lead)  # who has room for a pair has one
 
 
 def test_whole_clips_are_covered_by_consecutive_segments():

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from loev_jax.evaluate import figures, resamples
 
@@ -18,17 +19,20 @@ def test_what_is_added_is_read_again_beside_what_was_there(tmp_path):
         "encoder/tempo": ["tempo_acc1", "rock|live/map"],
         "encoder": ["tempo_acc1"],
     }
-    drawn = found["encoder/tempo"]["tempo_acc1"]
-    np.testing.assert_allclose(drawn, acc.resampled, rtol=1e-6)
-    np.testing.assert_allclose(figures.ends(drawn), acc.interval, rtol=1e-6)
+    kept = found["encoder/tempo"]["tempo_acc1"]
+    assert kept.value == float(acc)
+    np.testing.assert_allclose(kept.resampled, acc.resampled, rtol=1e-6)
+    np.testing.assert_allclose(figures.ends(kept.resampled), acc.interval, rtol=1e-6)
+    assert kept.draw == acc.draw == r2.draw != figures.mean(CLIPS[1:], CLIPS[1:]).draw
     resamples.add(path, {"encoder": {"tempo_acc1": r2}})
     again = resamples.read(path)["encoder"]["tempo_acc1"]
-    np.testing.assert_allclose(again, r2.resampled, rtol=1e-6)
+    assert again.value == float(r2)
 
 
-def test_what_cannot_be_read_is_begun_anew(tmp_path):
+@pytest.mark.parametrize("damaged", [b"", b"PK\x03\x04 torn", b"no archive"])
+def test_what_cannot_be_read_is_begun_anew(tmp_path, damaged):
     path = tmp_path / "7_resamples.npz"
-    path.write_bytes(b"PK\x03\x04 torn")
+    path.write_bytes(damaged)
     assert resamples.read(path) == {}
     resamples.add(path, {"encoder": {"key": figures.mean(CLIPS / 60, CLIPS)}})
     assert list(resamples.read(path)) == ["encoder"]

@@ -77,10 +77,11 @@ def test_every_interval_is_of_the_resamples_beside_it(workdir, evaluated):
         space: set(one) for space, one in result["intervals"].items()
     }
     for space, one in kept.items():
-        for metric, drawn in one.items():
+        for metric, figure in one.items():
             low, high = result["intervals"][space][metric]
             if low is not None:
-                ends = np.nanquantile(drawn, [0.025, 0.975])
+                assert figure.value == result["spaces"][space][metric]
+                ends = np.nanquantile(figure.resampled, [0.025, 0.975])
                 np.testing.assert_allclose(ends, [low, high], atol=1e-5)
 
 

@@ -48,6 +48,7 @@ def test_a_comparison_of_a_step(tmp_path):
     assert "text_to_audio_mrr" not in found["spaces"]["encoder"]  # too dear for a quick one
     evaluation = json.loads((out / "simclr-0" / "eval_fresh" / "1.json").read_text())
     assert (evaluation["settings"]["segments"], evaluation["settings"]["clips"]) == (2, 800)
+    assert (out / "simclr-0" / "eval_fresh" / "1_resamples.npz").exists()
     assert evaluation["data"] == str(fresh)
     again = run(f"--out={out}", "--report")
     assert again.stdout == done.stdout
