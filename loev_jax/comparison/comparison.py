@@ -20,6 +20,8 @@ from loev_jax.evaluate.clips import choose
 QUICK_CLIPS = 800
 """Of a split, in a quick comparison."""
 
+TABLES = "tables.md"
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -57,7 +59,7 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
 
     Args:
         root: of the repository.
-        out: gets `results.json` and `results.png`.
+        out: gets `results.json`, `results.png` and `TABLES`.
         workdirs: gets the runs.
         settings: what is asked for.
 
@@ -96,15 +98,15 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
             workdirs,
             dearer=not settings.quick and seed == 0,
         )
-        results.differences = paired.differences(results, workdirs, report.BOUNDED)
+        results.differences = paired.differences(results, workdirs, report.PAIRED)
         runs.write(out, results)
-    results.differences = paired.differences(results, workdirs, report.BOUNDED)
+    results.differences = paired.differences(results, workdirs, report.PAIRED)
     runs.write(out, results)
     show(out)
 
 
 def show(out: Path) -> None:
-    """Prints the tables of what `out` holds and draws its plot.
+    """Prints the tables of what `out` holds, leaves them in `TABLES` there, and draws its plot.
 
     Raises:
         UserError: there is nothing.
@@ -112,7 +114,9 @@ def show(out: Path) -> None:
     results = runs.read(out)
     if results is None or not results.runs:
         raise UserError(f"--out={out}: no finished run in {runs.FILE}; leave --report out")
-    print(report.markdown(results), flush=True)
+    tables = report.markdown(results)
+    print(tables, flush=True)
+    (out / TABLES).write_text(f"# Tables of this comparison\n\n{tables}\n", encoding="utf-8")
     report.plot(results, out / "results.png")
 
 

@@ -13,31 +13,74 @@ from loev_jax.comparison.plan import RECIPES, REFERENCE
 from loev_jax.comparison.runs import Results
 from loev_jax.evaluate import matrices
 from loev_jax.evaluate.report import SCORES, SEARCHES, WORDS, chance, number
-from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT
+from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED
 
 COLUMNS = {
     "tempo_acc1": "tempo Acc1",
     "tempo_acc2": "tempo Acc2",
-    "tempo_r2": "tempo R²",
     "key_weighted": "key, weighted",
     "instrument_accuracy": "instrument",
-    "collection_accuracy": "collection",
     "neighbour_tempo": "neighbour's tempo",
     "neighbour_key": "neighbour's key",
+    "time_stretch_r2": "R² of the stretch",
+    "pitch_shift_r2": "R² of the shift",
+    "humming_mrr": "humming, MRR",
 }
 """Columns of the first table, by metric."""
 
-PARAMETERS = {"time_stretch_r2": "stretch", "pitch_shift_r2": "shift"}
-"""Columns of the second: R² of the parameters' differences, by metric. The third has their means
-where a head keeps the parameter and where it does not, and the rest are of searches."""
+BOUNDED = {name: title for name, title in COLUMNS.items() if name != "humming_mrr"}
+"""Those of them whose intervals stand in the second; that of humming stands beside searches."""
 
-BOUNDED = {
+PAIRED = {
     name: COLUMNS[name]
-    for name in ("tempo_acc1", "tempo_acc2", "tempo_r2", "key_weighted", "instrument_accuracy")
+    for name in ("tempo_acc1", "tempo_acc2", "key_weighted", "instrument_accuracy")
 }
-"""Those of `COLUMNS` whose intervals are shown."""
+"""Those whose differences from the baseline are measured."""
 
-PANELS = (*COLUMNS, *PARAMETERS)
+PROBES = {
+    "tempo_r2": "tempo R²",
+    "key_accuracy": "key, accuracy",
+    "metre_accuracy": "metre",
+    "collection_accuracy": "collection",
+}
+"""Columns of a further table."""
+
+COPIES = {
+    **{f"same_clip_{name.lower().replace('@', '')}": f"the same clip moved, {name}"
+       for name in ("R@1", "R@5", "R@10", "MRR")},
+    "copies_time_stretch_mrr": "nearest tempo among copies, MRR",
+    "copies_pitch_shift_mrr": "nearest pitch among copies, MRR",
+}  # fmt: skip
+"""Columns of another, of copies of a clip that are stretched and shifted."""
+
+PREDICTED = {
+    f"predicted_{way}_{metric}": f"{way}, {title}"
+    for way in ("forth", "back")
+    for metric, title in (
+        ("mrr", "MRR"),
+        ("h1", "H@1"),
+        ("h5", "H@5"),
+        ("h10", "H@10"),
+        ("time_stretch_pre", "PRE, octaves"),
+        ("pitch_shift_pre", "PRE, semitones"),
+    )
+}
+"""Columns of another, of a view whose place is predicted."""
+
+ALIKE = {
+    f"invariance_{name}": title
+    for name, title in (
+        ("time_stretch", "stretch"),
+        ("pitch_shift", "shift"),
+        ("gain", "gain"),
+        ("filter", "filter"),
+        ("other", "another piece"),
+    )
+}
+"""Columns of another, of the cosine of a clip and the same clip with one change."""
+
+PANELS = (*COLUMNS, "collection_accuracy")
+"""Of the plot."""
 
 CLASSICAL = "librosa, Krumhansl"
 """The row of the estimators that learn nothing."""
@@ -47,12 +90,16 @@ Row = tuple[str, str, list[Mapping[str, float | None]]]
 
 
 def rows(results: Results) -> list[Row]:
-    """Random init of the reference, then every recipe that has a finished run; by space."""
+    """The reference's baselines, then every recipe that has a finished run; by space."""
     found: list[Row] = []
-    sections = [(REFERENCE, RANDOM_INIT), *((name, CHECKPOINT) for name in results.plan.steps)]
+    baselines = {RANDOM_INIT: "random init", SHUFFLED: "shuffled labels"}
+    sections = [
+        *((REFERENCE, section) for section in baselines),
+        *((name, CHECKPOINT) for name in results.plan.steps),
+    ]
     for name, section in sections:
-        done = [run[section] for run in results.done(name)]
-        called = "random init" if section == RANDOM_INIT else RECIPES[name]
+        done = [run[section] for run in results.done(name) if run.get(section)]
+        called = baselines.get(section, RECIPES[name])
         found += [(called, space, [one[space] for one in done]) for space in (done or [()])[0]]
     return found
 
@@ -91,10 +138,12 @@ def markdown(results: Results) -> str:
         ),
         _metrics(found, COLUMNS, unlearned),
         _intervals(results, BOUNDED),
-        _differences(results, BOUNDED),
-        _metrics(found, PARAMETERS),
-        _intervals(results, PARAMETERS),
+        _differences(results, PAIRED),
+        _metrics(found, PROBES),
         _disentanglement(results),
+        _metrics(found, COPIES),
+        _metrics(found, PREDICTED),
+        _metrics(found, ALIKE),
         _metrics(found, SEARCHES, blind),
         _intervals(results, SEARCHES),
         _metrics(found, WORDS, blind),
@@ -109,11 +158,15 @@ def _seconds(run: Mapping[str, Any]) -> str:
 
 
 def _metrics(found: list[Row], columns: Mapping[str, str], above: Sequence[Row] = ()) -> str:
-    """A table of the runs in which any of these metrics was asked for, below others; "" of none."""
+    """A table of the runs in which any of these metrics was asked for, below others; "" of none.
+
+    A cell is of those in which its own was: searches are made with the first seed.
+    """
     lines = []
     for recipe, space, runs in (*above, *found):
         asked = [one for one in runs if any(metric in one for metric in columns)]
-        values = (mean_and_deviation([one.get(metric) for one in asked]) for metric in columns)
+        known = {metric: [one[metric] for one in asked if metric in one] for metric in columns}
+        values = (mean_and_deviation(there) for there in known.values())
         if asked:
             lines.append([recipe, space, str(len(asked)), *values])
     if len(lines) <= len(above):
@@ -202,7 +255,7 @@ def plot(results: Results, path: Path) -> None:
     spaces = list(dict.fromkeys(space for _, space, _ in found))
     figure = Figure(figsize=(15, 2.0 + 0.7 * len(recipes)), layout="constrained")
     FigureCanvasAgg(figure)
-    titles = COLUMNS | {metric: f"R² of the {name}" for metric, name in PARAMETERS.items()}
+    titles = COLUMNS | PROBES
     panels = figure.subplots(2, len(PANELS) // 2, sharey=True)
     for axes, metric in zip(panels.flat, PANELS, strict=True):
         _dots(axes, metric, found, recipes, spaces)

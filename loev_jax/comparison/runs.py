@@ -22,7 +22,7 @@ from loev_jax.errors import UserError
 from loev_jax.evaluate import results
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.humming import Humming
-from loev_jax.evaluate.results import CHECKPOINT, HEADS, INTERVALS, RANDOM_INIT
+from loev_jax.evaluate.results import CHECKPOINT, HEADS, INTERVALS, RANDOM_INIT, SHUFFLED
 from loev_jax.evaluate.tasks import evaluators
 
 FILE = "results.json"
@@ -32,7 +32,7 @@ DEARER = (Humming.name, ByScore.name, ByWords.name)
 QUICK_SEGMENTS = 2
 """Of a clip, in a quick comparison: embedding takes a third of the time."""
 
-_SECTIONS = (CHECKPOINT, INTERVALS[CHECKPOINT], RANDOM_INIT, HEADS)
+_SECTIONS = (CHECKPOINT, INTERVALS[CHECKPOINT], RANDOM_INIT, SHUFFLED, HEADS)
 
 
 @dataclasses.dataclass
@@ -42,9 +42,9 @@ class Results:
     Attributes:
         plan: what is to be run.
         runs: for each "recipe/seed" the metrics of a finished run, by section ("spaces",
-            "random_init"), space and name, both ends of the 95 % intervals of the first
-            ("intervals"), what its heads keep ("heads"), and the seconds that it took; those of a
-            training that was resumed are not known.
+            "random_init", "shuffled_labels"), space and name, both ends of the 95 % intervals of
+            the first ("intervals"), what its heads keep ("heads"), and the seconds that it took;
+            those of a training that was resumed are not known.
         classical: metrics of the estimators that learn nothing, on the same test clips.
         classical_intervals: both ends of their 95 % intervals.
         candidates: test clips among which searches look; 0 where that is not known.

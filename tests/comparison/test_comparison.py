@@ -82,6 +82,7 @@ def test_all_recipes_at_equal_time_then_the_tables(laboratory, tmp_path, capsys)
     assert laboratory.done == [(name, seed, made_up.STEPS[name]) for seed in (0, 1) for name in ALL]
     assert "6 of 6 runs are done." in capsys.readouterr().out
     assert (tmp_path / "results.png").exists()
+    assert "| LOEV, both " in (tmp_path / "tables.md").read_text()
     compare(tmp_path)
     assert len(laboratory.done) == 6
     assert laboratory.heard == ["data"]

@@ -34,14 +34,14 @@ def test_means_and_deviations():
     values = [0.1, 0.2, 0.3]
     cell = f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}".replace("0.", ".")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    (found,) = (row for row in rows if row[:2] == ["LOEV, both", "encoder"] and len(row) == 11)
-    assert found[2:] == ["3", *[cell] * 8]
-    (missing,) = (row for row in rows if row[:2] == ["LOEV, both", "tempo"] and len(row) == 11)
+    (found,) = (row for row in rows if row[:2] == ["LOEV, both", "encoder"] and len(row) == 12)
+    assert found[2:] == ["3", *[cell] * 8, "-"]
+    (missing,) = (row for row in rows if row[:2] == ["LOEV, both", "tempo"] and len(row) == 12)
     assert missing[3:5] == ["-", cell]
     for space in ("encoder", "tempo"):
-        assert ["random init", space, "3", *[".05 ± .00"] * 8] in rows
+        assert ["random init", space, "3", *[".05 ± .00"] * 8, "-"] in rows
     assert ["LOEV, both", "100", "500", "50, 50, 50"] in rows
-    assert ["librosa, Krumhansl", "-", "1", ".70", ".90", "-", ".80", *["-"] * 4] in rows
+    assert ["librosa, Krumhansl", "-", "1", ".70", ".90", ".80", *["-"] * 6] in rows
 
 
 def test_a_single_run_has_no_deviation():
@@ -70,12 +70,11 @@ def test_intervals_are_means_over_seeds_of_the_runs_that_have_them():
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in report.markdown(found).splitlines()
     ]
-    there = [".20 to .30", "-", "-", ".10 to .50", "-"]
+    there = [".20 to .30", "-", ".10 to .50", *["-"] * 5]
     assert ["LOEV, both", "encoder", "3", *there] in rows
     assert ["SimCLR", "encoder", "2", *there] in rows
-    classical = [".65 to .74", ".85 to .94", "-", ".75 to .84", "-"]
+    classical = [".65 to .74", ".85 to .94", ".75 to .84", *["-"] * 5]
     assert ["librosa, Krumhansl", "-", "1", *classical] in rows
-    assert "stretch, 95 %" not in report.markdown(found)
     assert "humming, MRR, 95 %" not in report.markdown(found)
     bare = dataclasses.replace(found, runs={}, classical_intervals={})
     assert "95 %" not in report.markdown(bare)
@@ -96,7 +95,7 @@ def test_searches_have_a_table_and_a_resumed_training_no_time():
     assert searched[2] == "2"  # the third run was not asked
     cells = dict(zip(report.SEARCHES, searched[3:], strict=True))
     assert cells["text_key"] == ".30 ± .07"
-    for none in ("humming", "R@", "chance"):
+    for none in ("humming, first", "R@", "chance"):
         assert none not in report.markdown(made_up.results())
 
 
@@ -124,14 +123,12 @@ def test_ranks_of_searches_stand_below_chance_and_beside_their_intervals():
             else:
                 tenths = {"1": ".03", "5": ".12", "0": ".25"}
                 assert cell == tenths[metric[-1]], metric
-    for columns, metric, ends in (
-        (report.SEARCHES, "humming_h10", ".40 to .60"),
-        (report.PARAMETERS, "time_stretch_r2", ".30 to .70"),
-    ):
-        titles = [f"{title}, 95 %" for title in columns.values()]
-        bounded = rows[rows.index(["recipe", "space", "seeds", *titles]) + 2]
-        cells = dict.fromkeys(columns, "-") | {metric: ends}
-        assert bounded == ["SimCLR", "encoder", "1", *cells.values()]
+    titles = [f"{title}, 95 %" for title in report.SEARCHES.values()]
+    bounded = rows[rows.index(["recipe", "space", "seeds", *titles]) + 2]
+    cells = dict.fromkeys(report.SEARCHES, "-") | {"humming_h10": ".40 to .60"}
+    assert bounded == ["SimCLR", "encoder", "1", *cells.values()]
+    first = [".20 to .30", "-", ".00 to .50", *["-"] * 3, ".30 to .70", "-"]
+    assert ["SimCLR", "encoder", "1", *first] in rows
     found.candidates = 0  # an older comparison
     assert "chance" not in report.markdown(found)
 
@@ -149,3 +146,31 @@ def test_the_plot_shows_every_run(tmp_path):
     assert len(drawn) == len(set(drawn)) + 4 == 3 * (2 + 3 * 3)  # random init's are all equal
     report.plot(made_up.results(("simclr", 0)), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cell_is_of_the_runs_that_were_asked():
+    """Hums are searched for with the first seed only."""
+    found = made_up.results(("simclr", 0), ("simclr", 1))
+    found.runs["simclr/0"]["spaces"]["encoder"]["humming_mrr"] = 0.25
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in report.markdown(found).splitlines()
+    ]
+    assert ["SimCLR", "encoder", "2", *[".15 ± .07"] * 8, ".25"] in rows
+
+
+def test_what_is_measured_beside_has_tables_of_its_own():
+    found = made_up.results(("loev_tempo_pitch", 0))
+    run = found.runs["loev_tempo_pitch/0"]
+    tables = (report.PROBES, report.COPIES, report.PREDICTED, report.ALIKE)
+    for value, columns in enumerate(tables, start=1):
+        run["spaces"]["encoder"] |= dict.fromkeys(columns, value / 10)
+    run["shuffled_labels"] = {"encoder": {"metre_accuracy": 0.3}}
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in report.markdown(found).splitlines()
+    ]
+    for value, columns in enumerate(tables, start=1):
+        at = rows.index(["recipe", "space", "seeds", *columns.values()])
+        assert ["LOEV, both", "encoder", "1", *[f".{value}0"] * len(columns)] in rows[at : at + 4]
+    assert ["shuffled labels", "encoder", "1", "-", "-", ".30", "-"] in rows

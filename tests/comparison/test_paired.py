@@ -136,5 +136,5 @@ def test_differences_have_a_table(tmp_path, scores):
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in report.markdown(runs.read(tmp_path)).splitlines()
     ]
-    shown = ["-.020 (-.051 to +.010)", "-", "-", "+.034 (+.012 to +.060)", "-"]
+    shown = ["-.020 (-.051 to +.010)", "-", "+.034 (+.012 to +.060)", "-"]
     assert ["LOEV, both", "pitch", "1", *shown] in rows

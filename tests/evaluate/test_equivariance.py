@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import synthetic
 from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
 
 from loev_jax.evaluate.equivariance import Equivariance
 from loev_jax.evaluate.linear import RIDGE_GRID
@@ -88,6 +89,47 @@ def test_a_category_is_read_as_indicators(known, vectors):
     assert found > 0.95
     assert found.confusion.counts.trace() == len(facts["test"].ids)
     assert found.confusion.names == ("1", "2", "3", "4")
+
+
+@pytest.mark.parametrize(
+    ("name", "draw", "columns"),
+    [
+        ("gain", lambda rng, n: rng.uniform(-15, 5, n), lambda gain: gain[:, None]),
+        (
+            "filter_kind",
+            lambda rng, n: rng.integers(1, 5, n).astype(float),
+            lambda kind: np.eye(4)[kind.astype(int) - 1],
+        ),
+    ],
+)
+def test_of_whatever_differs_it_is_scikit_learns_ridge_on_both_views(
+    known, vectors, name, draw, columns
+):
+    """The literal protocol of a column at a time: its own penalty, every pair both ways."""
+    facts, spaces = _changed(
+        known, vectors, name, draw, lambda theta: np.resize(columns(theta).T, (4, len(theta))).T / 3
+    )
+    scale = np.std(spaces["train"].moved["told"] - spaces["train"].clean["told"], axis=0)
+
+    def views(split, sign):
+        a, b = (getattr(spaces[split], side)["told"] / scale for side in ("clean", "moved"))
+        way = np.full((len(a), 1), 1e6 * sign)
+        return np.concatenate([a, b, way] if sign > 0 else [b, a, way], axis=1)
+
+    def both(split):
+        theta = columns(facts[split].differences[name])
+        return np.concatenate([views(split, 1), views(split, -1)]), np.concatenate([theta, -theta])
+
+    (x, y), (tune_x, tune_y) = both("train"), both("validation")
+    truth = columns(facts["test"].differences[name])
+    read = []
+    for column in range(y.shape[1]):
+        peers = [Ridge(alpha, solver="svd").fit(x, y[:, column]) for alpha in RIDGE_GRID]
+        errors = [np.sum((one.predict(tune_x) - tune_y[:, column]) ** 2) for one in peers]
+        read.append(peers[int(np.argmin(errors))].predict(views("test", 1)))
+    expected = r2_score(truth, np.stack(read, axis=1), multioutput="variance_weighted")
+    found = Equivariance().score(facts, spaces, "told")[f"{name}_r2"]
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_clips_of_one_piece_stand_or_fall_together(known, vectors):

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
 
@@ -61,6 +63,23 @@ def test_several_readings_are_averaged():
     expected = np.mean([r2_score(truth, one) for one in read])
     assert figures.explained(truth, read, np.arange(40)) == pytest.approx(expected)
     assert figures.mean(read, np.arange(40)) == pytest.approx(read.mean())
+
+
+@given(st.integers(0, 2**32), st.integers(2, 9), st.integers(1, 3))
+def test_r2_of_several_columns_is_scikit_learns(seed, columns, readings):
+    """Of indicators or a curve: residuals and squares of all columns are added up."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(30, columns)) * rng.uniform(0.1, 10, columns) + rng.normal(
+        size=columns
+    )
+    read = truth + rng.normal(size=(readings, 30, columns)) * rng.uniform(0.1, 10, columns)
+    found = figures.explained(truth, read, np.arange(30) // 2)
+    peers = [r2_score(truth, one, multioutput="variance_weighted") for one in read]
+    assert found == pytest.approx(np.mean(peers))
+    drawn = figures._weights(np.arange(30) // 2)[3].astype(int)
+    often = np.repeat(np.arange(30), drawn)
+    peers = [r2_score(truth[often], o[often], multioutput="variance_weighted") for o in read]
+    assert found.resampled[3] == pytest.approx(np.mean(peers))
 
 
 def test_a_constant_truth_has_no_r2():

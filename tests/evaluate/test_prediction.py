@@ -5,10 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import synthetic
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from loev_jax.evaluate import prediction, sweep
 from loev_jax.evaluate.invariance import Invariance
+from loev_jax.evaluate.linear import RIDGE_GRID
 from loev_jax.evaluate.prediction import Prediction
 
 ALONE = ("time_stretch", "pitch_shift", "gain")
@@ -141,6 +144,59 @@ def test_figures_equal_a_brute_force_reference(world, monkeypatch):
             assert score[f"{own}_h{k}"] == pytest.approx(np.mean([r <= k for r in ranks]))
         for name, each in errors.items():
             assert score[f"{own}_{name}_pre"] == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize("space", ["step", "turn", "deaf"])
+def test_the_predictor_is_scikit_learns_ridge_on_products(world, space):
+    """From vectors to figures: scaler, principal axes, products, and a penalty for each axis."""
+    facts, vectors = world
+    scaler = StandardScaler().fit(vectors["train"].clean[space])
+    axes = PCA().fit(scaler.transform(vectors["train"].clean[space]))
+    differences = facts["train"].differences
+    unit = {name: np.abs(value).max() for name, value in differences.items()}
+
+    def place(rows):
+        return axes.transform(scaler.transform(rows))
+
+    def inputs(where, changes):
+        told = np.stack([value / unit[name] for name, value in changes.items()], axis=1)
+        products = [where * told[:, [column]] for column in range(told.shape[1])]
+        return np.concatenate([where, told, *products], axis=1)
+
+    def pairs(split):
+        clean, moved = (place(getattr(vectors[split], s)[space]) for s in ("clean", "moved"))
+        forth = facts[split].differences
+        back = {name: -value for name, value in forth.items()}
+        seen = np.concatenate([inputs(clean, forth), inputs(moved, back)])
+        return seen, np.concatenate([moved, clean])
+
+    (x, y), (tune_x, tune_y) = pairs("train"), pairs("validation")
+    inner = StandardScaler().fit(x)
+    read = []
+    for axis in range(y.shape[1]):
+        peers = [Ridge(a, solver="svd").fit(inner.transform(x), y[:, axis]) for a in RIDGE_GRID]
+        errors = [
+            np.sum((one.predict(inner.transform(tune_x)) - tune_y[:, axis]) ** 2) for one in peers
+        ]
+        read.append(peers[int(np.argmin(errors))])
+
+    views = vectors["test"].swept[space][:, : 1 + sweep.VIEWS]
+    there = np.stack([place(clip) for clip in views])
+    parameters = facts["test"].swept.parameters
+    score = Prediction().score(facts, vectors, space)
+    for sign, direction in ((1, "forth"), (-1, "back")):
+        ranks = []
+        for clip in range(len(views)):
+            change = {name: sign * value[clip, 1:] for name, value in parameters.items()}
+            start = there[clip][[0] * sweep.VIEWS] if sign > 0 else there[clip][1:]
+            asked = inner.transform(inputs(start, change))
+            guesses = np.stack([one.predict(asked) for one in read], axis=1)
+            for other, guess in enumerate(guesses, start=1):
+                far = np.linalg.norm(there[clip] - guess, axis=1)
+                ranks.append(np.sum(far <= far[other if sign > 0 else 0]))
+        ranks = np.array(ranks)
+        assert score[f"predicted_{direction}_mrr"] == pytest.approx(np.mean(1 / ranks), abs=2e-3)
+        assert score[f"predicted_{direction}_h5"] == pytest.approx(np.mean(ranks <= 5), abs=2e-3)
 
 
 def test_invariance_is_the_mean_cosine(world):
