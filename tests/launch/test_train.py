@@ -43,6 +43,18 @@ def test_a_run_leaves_what_it_promises(undisturbed):
     assert "contrastive/tempo" in log
 
 
+def test_training_does_without_the_test_split(corpus, tmp_path):
+    """What is never opened cannot have been used to choose anything."""
+    seen = shutil.copytree(corpus, tmp_path / "seen")
+    hidden = [path for path in seen.iterdir() if "-test." in path.name]
+    assert hidden
+    for path in hidden:
+        path.unlink()
+    done = entry_point.run(*command(tmp_path / "run", seen, "--config.training.steps=2"))
+    assert done.returncode == 0, done.stderr
+    assert checkpoint.steps(tmp_path / "run") == [2]
+
+
 def test_a_finished_run_is_left_alone(undisturbed, corpus, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(undisturbed[0], workdir)
