@@ -27,8 +27,9 @@ _TASKS = flags.DEFINE_list(
 _SPLIT = flags.DEFINE_enum(
     "split",
     "test",
-    ["test", "validation"],
-    "What figures are of; validation to choose a recipe by, with results of their own.",
+    ["test", "validation", "all"],
+    "What figures are of, with results of their own: validation to choose a recipe by; all clips "
+    "of --data, read by what is learned on the run's own data.",
 )
 _CLIPS = flags.DEFINE_integer("clips", None, "Use at most so many clips of each split.")
 _DATA = flags.DEFINE_string("data", None, "A data set to evaluate on instead of the run's own.")

@@ -68,7 +68,7 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
     """
     names = plans.choose(settings.only)
     paths = dict.fromkeys((settings.data, settings.scored))  # opened before minutes are spent
-    opened = {path: splits.open_all(path, splits.TEST) for path in paths}
+    opened = {path: splits.open_all(path, splits.TEST, path) for path in paths}
     for directory in (out, workdirs):
         try:
             directory.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,7 @@ class Job:
             settings: of every result.
             data: a data set to evaluate on instead of the run's own; its results go to
                 `eval_NAME/`, by the name of its directory. Figures of the validation split go to
-                `validation/` within.
+                `validation/` within, those of all its clips to `all/`.
 
         Raises:
             UserError: `workdir` holds no run, its data set cannot be opened, or a task is unknown.
@@ -63,7 +63,7 @@ class Job:
         self.failed = False
         self._recipe = recipe = config.load(workdir)
         self._data = str(data or recipe.data.path)
-        self._splits = splits.open_all(self._data, settings.split)
+        self._splits = splits.open_all(self._data, settings.split, recipe.data.path)
         self.tasks = known_tasks.choose(
             tasks, self._splits[splits.TRAIN].label_names, labels.kinds(settings.kinds)
         )

@@ -20,7 +20,7 @@ from loev_jax.evaluate.prediction import Prediction
 from loev_jax.evaluate.probes import METRICS, PROBES
 from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED
 from loev_jax.evaluate.retrieval import Retrieval
-from loev_jax.evaluate.splits import TEST
+from loev_jax.evaluate.splits import TEST, VALIDATION, WHOLE
 from loev_jax.table import markdown
 
 _FURTHER = {
@@ -79,6 +79,9 @@ PANELS = ("neighbour_tempo", "neighbour_key", "tempo_r2", "key_weighted", "time_
 
 _BUILT_IN = (*(one.name for one in PROBES), Retrieval.name, Equivariance.name, Invariance.name,
              Prediction.name, Humming.name, ByScore.name, ByWords.name)  # fmt: skip
+
+_SCORED = {VALIDATION: "other validation", WHOLE: "other"}
+"""What a result calls the clips that figures are of, where they are not the test split."""
 
 _ROWS = {CHECKPOINT: "{}", RANDOM_INIT: "random init, {}", SHUFFLED: "shuffled labels, {}"}
 
@@ -149,8 +152,7 @@ def _rows(result: Mapping[str, Any], columns: Iterable[str]) -> list[list[str]]:
 
 def summary(result: Mapping[str, Any], run: str) -> str:
     """The tables below a line that says what they are of."""
-    halved = result["settings"].get("split", TEST) != TEST
-    called = {TEST: "other validation"} if halved else {}
+    called = {TEST: _SCORED.get(result["settings"].get("split"), TEST)}
     counts = ", ".join(
         f"{one['clips']} {called.get(split, split)}" for split, one in result["counts"].items()
     )

@@ -21,7 +21,7 @@ class Settings:
         segments: most segments of a clip.
         mix: further spaces, weighted sums of the others, as `Mix.parse` reads them.
         baselines: whether random init and shuffled labels are evaluated too.
-        split: that figures are of, one of `splits.SCORED`.
+        split: what figures are of, one of `splits.SCORED`.
         kinds: of labels, as `labels.kinds` reads them.
     """
 

@@ -16,8 +16,11 @@ from loev_jax.evaluate.evaluator import SPLITS
 
 TRAIN, VALIDATION, TEST = SPLITS
 
-SCORED = (TEST, VALIDATION)
-"""Splits that figures can be of."""
+WHOLE = "all"
+"""Of another data set all clips, whatever its splits: what is read is then learned on the run's."""
+
+SCORED = (TEST, VALIDATION, WHOLE)
+"""What figures can be of."""
 
 
 class Half:
@@ -44,25 +47,31 @@ class Half:
         return self._split[int(self._numbers[number])]
 
 
-def open_all(path: str, scored: str) -> dict[str, Source]:
+def open_all(path: str, scored: str, own: str) -> dict[str, Source]:
     """What stands for each of `SPLITS`.
 
     Args:
         path: of the data set.
-        scored: the split that figures are of. If it is `validation`, that of the data set is
-            divided by piece: one half picks the regularisation and the other is scored, and what
-            the data set calls `test` is not opened.
+        scored: what figures are of. If it is `validation`, that of the data set is divided by
+            piece: one half picks the regularisation and the other is scored, and what the data set
+            calls `test` is not opened. If it is `WHOLE`, probes are fitted and picked on `own`, and
+            all clips of the data set are scored.
+        own: path of the data set that the run was trained on.
 
     Raises:
-        UserError: a split is missing or damaged, or cannot be divided.
+        UserError: a split is missing or damaged, or cannot be divided, or all of a data set is to
+            be scored of which the run knows pieces.
     """
+    if scored == WHOLE:
+        return _transfer(path, own)
     names = SPLITS if scored == TEST else SPLITS[:2]
     try:
         there: dict[str, Any] = {name: records.open_split(path, name) for name in names}
     except UserError as error:
         raise UserError(
             f"{error}; evaluation needs the splits {', '.join(names)}, which a folder has from 50 "
-            "audio files on"
+            f"audio files on; with --split={WHOLE} one is enough, and what is read is learned on "
+            "the run's own data"
         ) from error
     if scored == TEST:
         return there
@@ -73,6 +82,20 @@ def open_all(path: str, scored: str) -> dict[str, Source]:
             "divided by piece: add music to it"
         )
     return {TRAIN: there[TRAIN], VALIDATION: first, TEST: second}
+
+
+def _transfer(path: str, own: str) -> dict[str, Source]:
+    """Fitted and picked on a run's data, and scored on all clips of another's."""
+    fitted = {name: records.open_split(own, name) for name in (TRAIN, VALIDATION)}
+    scored = records.open_split(path, WHOLE)
+    seen = {piece for one in fitted.values() for piece in one.labels(records.PIECE)}
+    if known := sorted(seen & {*scored.labels(records.PIECE)}):
+        raise UserError(
+            f"--split={WHOLE}: {len(known)} pieces of {path} are among those that the run was "
+            f"trained on or would be read with, such as {str(known[0])!r}: give --data with other "
+            "music"
+        )
+    return {**fitted, TEST: scored}
 
 
 def digest(splits: Mapping[str, Source], most: int | None) -> str:

@@ -55,7 +55,7 @@ class Laboratory:
         return scores
 
 
-def open_all(path, scored):
+def open_all(path, scored, own):
     """Of `fresh` there are more clips than of any other."""
     return {scored: range({"fresh": 70, "large": 4000}.get(path, 40))}
 

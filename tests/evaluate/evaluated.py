@@ -14,9 +14,9 @@ UNLABELLED = {
 """Figures that need no labels."""
 
 
-def read(workdir, step):
+def read(workdir, step, directory="eval"):
     """The result of a checkpoint."""
-    return json.loads((workdir / "eval" / f"{step}.json").read_text())
+    return json.loads((workdir / directory / f"{step}.json").read_text())
 
 
 def points(directory):
