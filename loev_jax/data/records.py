@@ -127,6 +127,10 @@ class Clip:
     samples: int
 
 
+class NoSplitError(UserError):
+    """A data set has no split of this name."""
+
+
 class Split:
     """Random access to the records of one split; safe to read from many threads.
 
@@ -218,8 +222,8 @@ def open_split(path: str | os.PathLike[str], split: str) -> Split:
       The split.
 
     Raises:
-      UserError: there is no data set at `path`, it is damaged or of another kind, or it has no such
-        split.
+      UserError: there is no data set at `path`, or it is damaged or of another kind.
+      NoSplitError: it has no such split.
     """
     directory = epath.Path(path).expanduser()
     remedy = _REMEDY.format(path=os.fspath(path))
@@ -245,7 +249,7 @@ def open_split(path: str | os.PathLike[str], split: str) -> Split:
             raise UserError(f"data set {path} lacks its shard {missing[0]}: prepare it again")
         source = builder.as_data_source(split)
     except (KeyError, ValueError, AssertionError) as error:
-        raise UserError(
+        raise NoSplitError(
             f"data set {path} has no split {split!r}: choose from {', '.join(splits)}"
         ) from error
     stated = (builder.info.metadata or {}).get(_SHORTEST, {}).get(split)

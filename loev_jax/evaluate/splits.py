@@ -67,7 +67,7 @@ def open_all(path: str, scored: str, own: str) -> dict[str, Source]:
     names = SPLITS if scored == TEST else SPLITS[:2]
     try:
         there: dict[str, Any] = {name: records.open_split(path, name) for name in names}
-    except UserError as error:
+    except records.NoSplitError as error:
         raise UserError(
             f"{error}; evaluation needs the splits {', '.join(names)}, which a folder has from 50 "
             f"audio files on; with --split={WHOLE} one is enough, and what is read is learned on "
