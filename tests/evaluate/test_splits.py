@@ -40,6 +40,7 @@ def test_all_of_other_music_is_read_by_what_is_learned_on_the_runs_own(own, reco
     assert found["test"].path == str(recordings)
 
 
+@pytest.mark.slow
 def test_its_figures_are_those_of_a_test_split_of_the_same_clips(own, recordings, tmp_path):
     for name in ("whole", "apart"):
         tiny_run.write(tmp_path / name)
