@@ -68,7 +68,7 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
     """
     names = plans.choose(settings.only)
     paths = dict.fromkeys((settings.data, settings.scored))  # opened before minutes are spent
-    opened = {path: splits.open_all(path, splits.TEST, path) for path in paths}
+    opened = {path: splits.open_all(path, splits.TEST) for path in paths}
     for directory in (out, workdirs):
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
         scores = classical.measure(records.open_split(settings.scored, splits.TEST), heard)
         results.classical = {name: float(score) for name, score in scores.items()}
         results.classical_intervals = {name: list(one.interval) for name, one in scores.items()}
-    runs.write(out, results)
+    _keep(out, results, workdirs)
     todo = [(name, seed) for name, seed in results.missing() if name in names]
     for number, (name, seed) in enumerate(todo):
         logging.info(
@@ -98,11 +98,14 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
             workdirs,
             dearer=not settings.quick and seed == 0,
         )
-        results.differences = paired.differences(results, workdirs, report.PAIRED)
-        runs.write(out, results)
+        _keep(out, results, workdirs)
+    show(out)
+
+
+def _keep(out: Path, results: Results, workdirs: Path) -> None:
+    """Writes what is known, with the differences that the runs so far tell."""
     results.differences = paired.differences(results, workdirs, report.PAIRED)
     runs.write(out, results)
-    show(out)
 
 
 def show(out: Path) -> None:

@@ -63,7 +63,11 @@ class Job:
         self.failed = False
         self._recipe = recipe = config.load(workdir)
         self._data = str(data or recipe.data.path)
-        self._splits = splits.open_all(self._data, settings.split, recipe.data.path)
+        self._splits = (
+            splits.transfer(self._data, recipe.data.path)
+            if settings.split == splits.WHOLE
+            else splits.open_all(self._data, settings.split)
+        )
         self.tasks = known_tasks.choose(
             tasks, self._splits[splits.TRAIN].label_names, labels.kinds(settings.kinds)
         )

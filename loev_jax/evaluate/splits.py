@@ -47,23 +47,18 @@ class Half:
         return self._split[int(self._numbers[number])]
 
 
-def open_all(path: str, scored: str, own: str) -> dict[str, Source]:
+def open_all(path: str, scored: str) -> dict[str, Source]:
     """What stands for each of `SPLITS`.
 
     Args:
         path: of the data set.
-        scored: what figures are of. If it is `validation`, that of the data set is divided by
-            piece: one half picks the regularisation and the other is scored, and what the data set
-            calls `test` is not opened. If it is `WHOLE`, probes are fitted and picked on `own`, and
-            all clips of the data set are scored.
-        own: path of the data set that the run was trained on.
+        scored: the split that figures are of. If it is `validation`, that of the data set is
+            divided by piece: one half picks the regularisation and the other is scored, and what
+            the data set calls `test` is not opened.
 
     Raises:
-        UserError: a split is missing or damaged, or cannot be divided, or all of a data set is to
-            be scored of which the run knows pieces.
+        UserError: a split is missing or damaged, or cannot be divided.
     """
-    if scored == WHOLE:
-        return _transfer(path, own)
     names = SPLITS if scored == TEST else SPLITS[:2]
     try:
         there: dict[str, Any] = {name: records.open_split(path, name) for name in names}
@@ -84,8 +79,16 @@ def open_all(path: str, scored: str, own: str) -> dict[str, Source]:
     return {TRAIN: there[TRAIN], VALIDATION: first, TEST: second}
 
 
-def _transfer(path: str, own: str) -> dict[str, Source]:
-    """Fitted and picked on a run's data, and scored on all clips of another's."""
+def transfer(path: str, own: str) -> dict[str, Source]:
+    """What stands for each of `SPLITS` where figures are of all clips of other music.
+
+    Args:
+        path: of its data set.
+        own: of that which the run was trained on, where probes are fitted and picked.
+
+    Raises:
+        UserError: a data set cannot be opened, or the run knows a piece of the other's.
+    """
     fitted = {name: records.open_split(own, name) for name in (TRAIN, VALIDATION)}
     scored = records.open_split(path, WHOLE)
     seen = {piece for one in fitted.values() for piece in one.labels(records.PIECE)}

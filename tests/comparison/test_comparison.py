@@ -55,7 +55,7 @@ class Laboratory:
         return scores
 
 
-def open_all(path, scored, own):
+def open_all(path, scored):
     """Of `fresh` there are more clips than of any other."""
     return {scored: range({"fresh": 70, "large": 4000}.get(path, 40))}
 

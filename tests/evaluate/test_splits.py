@@ -34,7 +34,7 @@ def _recordings(tmp_path_factory):
 
 
 def test_all_of_other_music_is_read_by_what_is_learned_on_the_runs_own(own, recordings):
-    found = splits.open_all(str(recordings), "all", str(own))
+    found = splits.transfer(str(recordings), str(own))
     assert {name: len(one) for name, one in found.items()} == tiny_music.CLIPS
     assert found["train"].path == found["validation"].path == str(own)
     assert found["test"].path == str(recordings)
@@ -56,21 +56,21 @@ def test_its_figures_are_those_of_a_test_split_of_the_same_clips(own, recordings
 
 def test_music_that_the_run_knows_is_refused(own, recordings, tmp_path):
     with pytest.raises(UserError, match=r"--split=all: \d+ pieces of .* such as '.*: give --data"):
-        splits.open_all(str(own), "all", str(own))
+        splits.transfer(str(own), str(own))
     more = shutil.copytree(own, tmp_path / "more")
     with pytest.raises(UserError, match=r"--split=all: \d+ pieces of .*more are among those"):
-        splits.open_all(str(more), "all", str(own))
+        splits.transfer(str(more), str(own))
 
 
-def test_a_folder_of_few_files_is_told_of_it(own, recordings):
+def test_a_folder_of_few_files_is_told_of_it(recordings):
     with pytest.raises(
         UserError, match=r"no split 'validation'.* from 50 .*; with --split=all one"
     ):
-        splits.open_all(str(recordings), "test", str(own))
+        splits.open_all(str(recordings), "test")
 
 
 def test_validation_is_divided_by_piece(own):
-    found = splits.open_all(str(own), "validation", str(own))
+    found = splits.open_all(str(own), "validation")
     halves = [
         np.unique([found[name][n]["piece"] for n in range(len(found[name]))])
         for name in ("validation", "test")
