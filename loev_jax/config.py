@@ -15,6 +15,7 @@ from typing import Any
 from flax import nnx
 from ml_collections import ConfigDict
 
+from loev_jax import atomic
 from loev_jax import model as models
 from loev_jax.augment import differences
 from loev_jax.augment.augmentations import PARAMETERS_OF, SCALARS, Augmentations
@@ -379,12 +380,11 @@ def save(config: ConfigDict, workdir: Path) -> None:
         UserError: it cannot be written there.
     """
     workdir = Path(workdir)
-    partial = workdir / f"{FILE}.partial"
     text = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True) + "\n"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        partial.replace(workdir / FILE)
+        with atomic.replacing(workdir / FILE) as partial:
+            partial.write_text(text)
     except OSError as error:
         raise UserError(
             f"--workdir={workdir}: {FILE} cannot be written ({error.strerror}); make room for it, "

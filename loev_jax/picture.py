@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from loev_jax import atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +18,5 @@ def write(figure: Figure, path: Path) -> None:
         figure: with a canvas.
         path: of the file; what was there stays until all is written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=110)
-    os.replace(partial, path)
+    with atomic.replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loev_jax import table
+from loev_jax import atomic, table
 from loev_jax.data import processes
 from loev_jax.errors import UserError
 
@@ -56,10 +55,9 @@ def read(directory: Path) -> dict[str, Any]:
 def write(directory: Path, name: str, result: Mapping[str, Any]) -> None:
     """Adds a benchmark's result to those in a directory, whole or not at all."""
     results = read(directory) | {name: {**result, "environment": environment()}}
-    path = directory / FILE
-    partial = path.with_name(f".{FILE}.partial")
-    partial.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    text = json.dumps(results, indent=2, ensure_ascii=False)
+    with atomic.replacing(directory / FILE) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def markdown(result: Mapping[str, Any]) -> str:

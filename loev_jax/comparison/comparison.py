@@ -8,6 +8,7 @@ from pathlib import Path
 
 from absl import logging
 
+from loev_jax import atomic
 from loev_jax.comparison import classical, paired, report, runs
 from loev_jax.comparison import plan as plans
 from loev_jax.comparison.plan import Plan
@@ -119,7 +120,8 @@ def show(out: Path) -> None:
         raise UserError(f"--out={out}: no finished run in {runs.FILE}; leave --report out")
     tables = report.markdown(results)
     print(tables, flush=True)
-    (out / TABLES).write_text(f"# Tables of this comparison\n\n{tables}\n", encoding="utf-8")
+    with atomic.replacing(out / TABLES) as partial:
+        partial.write_text(f"# Tables of this comparison\n\n{tables}\n", encoding="utf-8")
     report.plot(results, out / "results.png")
 
 

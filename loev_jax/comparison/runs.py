@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loev_jax import atomic
 from loev_jax.comparison.plan import REFERENCE, VARIANT, Plan, config_path
 from loev_jax.data import records
 from loev_jax.errors import UserError
@@ -97,11 +97,9 @@ def read(directory: Path) -> Results | None:
 
 def write(directory: Path, results: Results) -> None:
     """Writes what is known, whole or not at all."""
-    path = directory / FILE
-    partial = path.with_name(f".{FILE}.partial")
     text = json.dumps(dataclasses.asdict(results), indent=1)
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with atomic.replacing(directory / FILE) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def evaluated(plan: Plan, name: str, seed: int, workdirs: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from loev_jax import atomic
 from loev_jax.evaluate.spaces import Facts, Vectored
 
 FILE = "random_init.npz"
@@ -31,10 +31,8 @@ def save(directory: Path, key: str, vectors: Mapping[str, Vectored]) -> None:
         for part in _PARTS
         for space, rows in getattr(one, part).items()
     }
-    partial = directory / f".{FILE}.partial"
-    with partial.open("wb") as file:
+    with atomic.replacing(directory / FILE) as partial, partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **{_KEY: np.array(key)}, **arrays)
-    os.replace(partial, directory / FILE)
 
 
 def load(directory: Path) -> tuple[str, dict[str, Vectored]] | None:

@@ -7,7 +7,6 @@ two runs that err on the same clips make short. `Kept.draw` tells whether they a
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from loev_jax import atomic
 from loev_jax.evaluate.figures import Figure
 
 FILE = "{step}_resamples.npz"
@@ -56,10 +56,8 @@ def add(path: Path, found: Mapping[str, Mapping[str, Figure]]) -> None:
                 f"draw/{space}": np.array(draws, np.int64),
                 f"resampled/{space}": np.stack(resampled).astype(np.float32),
             }
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    with atomic.replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    os.replace(partial, path)
 
 
 def read(path: Path) -> dict[str, dict[str, Kept]]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from loev_jax import atomic
 from loev_jax.errors import UserError
 
 CHECKPOINT, RANDOM_INIT, SHUFFLED = "spaces", "random_init", "shuffled_labels"
@@ -143,8 +144,7 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
             return [plain(one) for one in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    partial = path.with_name(f".{path.name}.partial")
     text = json.dumps(plain(result), indent=2, ensure_ascii=False)
     text = _NUMBERS.sub(lambda found: "[" + " ".join(found[0][1:-1].split()) + "]", text)
-    partial.write_text(text + "\n")
-    os.replace(partial, path)
+    with atomic.replacing(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
