@@ -63,6 +63,7 @@ def test_every_checkpoint_gets_a_result_once(workdir, capsys):
     assert capsys.readouterr().out == table
 
 
+@pytest.mark.slow
 def test_heads_over_gain_filter_and_noise_are_measured_by_them(tmp_path, data, capsys):
     heads = {"loudness": "gain", "colour": "filter", "hiss": "noise"}
     tiny_run.write(tmp_path, heads=heads, augment={"noise": {}})

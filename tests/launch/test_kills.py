@@ -122,6 +122,7 @@ def begun(undisturbed, workdir):
             shutil.rmtree(workdir / "checkpoints" / str(number))
 
 
+@pytest.mark.slow
 def test_kills_in_the_middle_of_a_restore_and_of_a_save(undisturbed, corpus, tmp_path, left_alone):
     begun(undisturbed, tmp_path / "run")
     for phase, thing in (("restoring", "restore"), ("saving", "save")):
