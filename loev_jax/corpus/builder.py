@@ -18,6 +18,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from loev_jax import atomic
 from loev_jax.corpus import plan as plans
 from loev_jax.corpus import records, rendering, shards
 from loev_jax.corpus import report as reports
@@ -106,8 +107,8 @@ def _plan(work: pathlib.Path, clips: int, seed: int) -> plans.Plan:
     """Returns the plan, kept in `work` from one run to the next."""
     path = work / "plan.json"
     if not path.exists():
-        plans.make(clips, seed).save(path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        with atomic.replacing(path) as unfinished:
+            plans.make(clips, seed).save(unfinished)
     return plans.load(path)
 
 
@@ -261,8 +262,8 @@ def _build(
     if requested.exists():
         _compare(partial, json.loads(requested.read_text(encoding="utf-8")), request)
     try:
-        requested.with_suffix(".tmp").write_text(json.dumps(request), encoding="utf-8")
-        requested.with_suffix(".tmp").replace(requested)
+        with atomic.replacing(requested) as unfinished:
+            unfinished.write_text(json.dumps(request), encoding="utf-8")
         plan = _plan(work, clips, seed)
     except OSError as error:
         processes.raise_if_disk_full(error, partial, clips * shards.RECORD_BYTES + _SPARE_BYTES)

@@ -133,8 +133,9 @@ def _panel(axes: Any, table: Mapping[str, Any], first: bool) -> None:
     counts = np.array(table["counts"], float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
     axes.imshow(shares, vmin=0.0, vmax=1.0, cmap="Greys", interpolation="nearest")
-    axes.set_xticks([])  # in the order of y: ticks at every panel would take seconds to draw
-    axes.set_yticks(*(_ticks(table["names"]) if first else ([], [])), fontsize=5)
+    places, names = _ticks(table["names"]) if first else ([], [])
+    axes.set_xticks([])  # in the order of y: drawing ticks at every panel takes as long as all else
+    axes.set_yticks(places, names, fontsize=5)
 
 
 def _ticks(names: Sequence[str]) -> tuple[list[int], list[str]]:
