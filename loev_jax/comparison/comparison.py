@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import logging
 
 from loev_jax import atomic
-from loev_jax.comparison import classical, paired, report, runs
+from loev_jax.comparison import classical, curves, paired, report, runs
 from loev_jax.comparison import plan as plans
 from loev_jax.comparison.plan import Plan
 from loev_jax.comparison.runs import Results
@@ -60,7 +60,7 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
 
     Args:
         root: of the repository.
-        out: gets `results.json`, `results.png` and `TABLES`.
+        out: gets `results.json`, `results.png`, `curves.png` and `TABLES`.
         workdirs: gets the runs.
         settings: what is asked for.
 
@@ -105,7 +105,7 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
 
 def _keep(out: Path, results: Results, workdirs: Path) -> None:
     """Writes what is known, with the differences that the runs so far tell."""
-    results.differences = paired.differences(results, workdirs, report.PAIRED)
+    results.differences = paired.differences(results, workdirs, report.COMPARED)
     runs.write(out, results)
 
 
@@ -123,6 +123,7 @@ def show(out: Path) -> None:
     with atomic.replacing(out / TABLES) as partial:
         partial.write_text(f"# Tables of this comparison\n\n{tables}\n", encoding="utf-8")
     report.plot(results, out / "results.png")
+    curves.plot(results, out / "curves.png")
 
 
 def _planned(

@@ -7,11 +7,9 @@ draws the same resamples (`loev_jax.evaluate.resamples`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from loev_jax.comparison import runs
 from loev_jax.comparison.runs import Results
@@ -21,8 +19,6 @@ from loev_jax.evaluate.results import CHECKPOINT
 
 BASELINE = "simclr"
 """What the others are compared with."""
-
-SEEDS, SPACES = "seeds", "spaces"
 
 _Run = dict[str, dict[str, Kept]]
 """Of one run, by space and metric."""
@@ -36,8 +32,8 @@ def differences(
 ) -> dict[str, dict[str, Any]]:
     """How every recipe's spaces differ from the baseline's best space for each metric.
 
-    Means over the seeds of which both runs left their resamples. What is known of more seeds
-    already is kept: a comparison that was moved may have left its runs behind.
+    What is known of a seed whose runs left nothing here is kept: a comparison that was moved may
+    have left them behind.
 
     Args:
         found: the runs.
@@ -45,21 +41,18 @@ def differences(
         metrics: that are compared.
 
     Returns:
-        By recipe, `SEEDS` and `SPACES`: by space and metric the difference and both ends of its
-        interval, which does not know that the baseline's space was chosen.
+        By recipe and seed, by space and metric the difference and both ends of its interval, which
+        does not know that the baseline's space was chosen, for each seed and metric anew.
     """
-    result = dict(found.differences)
+    result = {name: dict(known) for name, known in found.differences.items()}
     for name in found.plan.steps:
         if name == BASELINE:
             continue
-        pairs = [
-            (ours, theirs)
-            for seed in range(found.plan.seeds)
-            if (ours := _left(found, name, seed, workdirs, metrics))
-            and (theirs := _left(found, BASELINE, seed, workdirs, metrics))
-        ]
-        if len(pairs) >= max(1, result.get(name, {}).get(SEEDS, 0)):
-            result[name] = {SEEDS: len(pairs), SPACES: _from_best(pairs, metrics)}
+        for seed in range(found.plan.seeds):
+            ours = _left(found, name, seed, workdirs, metrics)
+            theirs = _left(found, BASELINE, seed, workdirs, metrics)
+            if ours and theirs:
+                result.setdefault(name, {})[str(seed)] = _from_best(ours, theirs, metrics)
     return result
 
 
@@ -89,9 +82,8 @@ def _left(
 
 
 def _from_best(
-    pairs: Sequence[tuple[_Run, _Run]], metrics: Collection[str]
+    ours: _Run, theirs: _Run, metrics: Collection[str]
 ) -> dict[str, dict[str, list[float]]]:
-    ours, theirs = (_mean([pair[side] for pair in pairs]) for side in (0, 1))
     result: dict[str, dict[str, list[float]]] = {}
     for metric in metrics:
         there = [one[metric] for one in theirs.values() if metric in one]
@@ -103,18 +95,4 @@ def _from_best(
                 ends = figures.ends(kept[metric].resampled - best.resampled)
                 cell = [kept[metric].value - best.value, *ends]
                 result.setdefault(space, {})[metric] = [round(number, 4) for number in cell]
-    return result
-
-
-def _mean(several: Sequence[_Run]) -> _Run:
-    """Of some runs, of what all of them have of the same resamples."""
-    result: _Run = {}
-    for space, metrics in several[0].items():
-        for metric, first in metrics.items():
-            there = [run.get(space, {}).get(metric) for run in several]
-            same = [one for one in there if one is not None and one.draw == first.draw]
-            if len(same) == len(several):
-                value = float(np.mean([one.value for one in same]))
-                resampled = np.mean([one.resampled for one in same], axis=0)
-                result.setdefault(space, {})[metric] = Kept(value, first.draw, resampled)
     return result

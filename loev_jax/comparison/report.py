@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from loev_jax import picture, table
-from loev_jax.comparison import paired
+from loev_jax.comparison import curves, paired
+from loev_jax.comparison.cells import difference, mean_and_deviation, mean_ends
 from loev_jax.comparison.plan import RECIPES, REFERENCE
 from loev_jax.comparison.runs import Results
 from loev_jax.evaluate import matrices
-from loev_jax.evaluate.report import SCORES, SEARCHES, WORDS, chance, number
+from loev_jax.evaluate.report import SCORES, SEARCHES, WORDS, chance
 from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED
 
 COLUMNS = {
@@ -35,7 +35,10 @@ PAIRED = {
     name: COLUMNS[name]
     for name in ("tempo_acc1", "tempo_acc2", "key_weighted", "instrument_accuracy")
 }
-"""Those whose differences from the baseline are measured."""
+"""Those whose differences from the baseline have a table."""
+
+COMPARED = (*PAIRED, *curves.METRICS)
+"""All whose differences from the baseline are measured."""
 
 PROBES = {
     "tempo_r2": "tempo R²",
@@ -104,15 +107,6 @@ def rows(results: Results) -> list[Row]:
     return found
 
 
-def mean_and_deviation(values: Sequence[float | None]) -> str:
-    """Mean ± standard deviation; the mean alone of one value, a dash where one is missing."""
-    there = [value for value in values if value is not None]
-    if not there or len(there) < len(values):
-        return "-"
-    mean = number(statistics.fmean(there))
-    return f"{mean} ± {number(statistics.stdev(there))}" if len(there) > 1 else mean
-
-
 def markdown(results: Results) -> str:
     """What was run, in how long, and the tables."""
     plan, found = results.plan, rows(results)
@@ -139,6 +133,8 @@ def markdown(results: Results) -> str:
         _metrics(found, COLUMNS, unlearned),
         _intervals(results, BOUNDED),
         _differences(results, PAIRED),
+        *(curves.markdown(results, name) for name in curves.TITLES),
+        *(_differences(results, curves.columns(name)) for name in curves.TITLES),
         _metrics(found, PROBES),
         _disentanglement(results),
         _metrics(found, COPIES),
@@ -184,14 +180,14 @@ def _intervals(results: Results, columns: Mapping[str, str]) -> str:
     lines = []
     known = results.classical_intervals
     if any(metric in known for metric in columns):
-        ends = [_mean_ends([known.get(metric)]) for metric in columns]
+        ends = [mean_ends([known.get(metric)]) for metric in columns]
         lines.append([CLASSICAL, "-", "1", *ends])
     for name in results.plan.steps:
         kept = INTERVALS[CHECKPOINT]
         runs = [run[kept] for run in results.done(name) if kept in run]
         for space in runs[0] if runs else ():
             asked = [one[space] for one in runs if any(metric in one[space] for metric in columns)]
-            values = [_mean_ends([one.get(metric) for one in asked]) for metric in columns]
+            values = [mean_ends([one.get(metric) for one in asked]) for metric in columns]
             if asked:
                 lines.append([RECIPES[name], space, str(len(asked)), *values])
     head = ["recipe", "space", "seeds", *(f"{title}, 95 %" for title in columns.values())]
@@ -199,31 +195,21 @@ def _intervals(results: Results, columns: Mapping[str, str]) -> str:
 
 
 def _differences(results: Results, columns: Mapping[str, str]) -> str:
-    """A table of the differences from the baseline's best spaces, "" without any."""
+    """A table of the differences from the baseline's best spaces, "" without any.
+
+    A cell is a mean over seeds, also of both ends of the interval.
+    """
     lines = []
     for name in results.plan.steps:
-        known = results.differences.get(name, {})
-        for space, cells in known.get(paired.SPACES, {}).items():
-            values = [_difference(cells.get(metric)) for metric in columns]
-            lines.append([RECIPES[name], space, str(known[paired.SEEDS]), *values])
+        seeds = list(results.differences.get(name, {}).values())
+        for space in dict.fromkeys(space for one in seeds for space in one):
+            there = [one[space] for one in seeds if any(m in one.get(space, {}) for m in columns)]
+            values = [difference([c[m] for c in there if m in c]) for m in columns]
+            if there:
+                lines.append([RECIPES[name], space, str(len(there)), *values])
     best = f"minus {RECIPES[paired.BASELINE]}'s best, 95 %"
     head = ["recipe", "space", "seeds", *(f"{title} {best}" for title in columns.values())]
     return table.markdown(head, lines) if lines else ""
-
-
-def _difference(cell: Sequence[float] | None) -> str:
-    """As "+.034 (-.012 to +.071)"."""
-    if cell is None:
-        return "-"
-    value, low, high = (f"{one:+.3f}".replace("0.", ".", 1) for one in cell)
-    return f"{value} ({low} to {high})"
-
-
-def _mean_ends(intervals: Sequence[Sequence[float] | None]) -> str:
-    there = [one for one in intervals if one is not None]
-    if not there:
-        return "-"
-    return " to ".join(number(statistics.fmean(ends)) for ends in zip(*there, strict=True))
 
 
 def _disentanglement(results: Results) -> str:

@@ -22,12 +22,16 @@ from loev_jax.errors import UserError
 from loev_jax.evaluate import results
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.humming import Humming
+from loev_jax.evaluate.probes import curve
 from loev_jax.evaluate.results import CHECKPOINT, HEADS, INTERVALS, RANDOM_INIT, SHUFFLED
 from loev_jax.evaluate.tasks import evaluators
 
 FILE = "results.json"
 DEARER = (Humming.name, ByScore.name, ByWords.name)
 """Tasks that are made for a comparison beside the default ones, with the first seed."""
+
+CURVES = tuple(curve(name) for name in ("tempo", "key", "instrument"))
+"""Learning curves that are made of every run of a comparison that is not quick."""
 
 QUICK_SEGMENTS = 2
 """Of a clip, in a quick comparison: embedding takes a third of the time."""
@@ -48,7 +52,7 @@ class Results:
         classical: metrics of the estimators that learn nothing, on the same test clips.
         classical_intervals: both ends of their 95 % intervals.
         candidates: test clips among which searches look; 0 where that is not known.
-        differences: of each recipe from the baseline, as `paired.differences` gives them.
+        differences: of each recipe and seed from the baseline, as `paired.differences` gives them.
     """
 
     plan: Plan
@@ -82,17 +86,27 @@ def read(directory: Path) -> Results | None:
     path = directory / FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        sections = ("classical", "classical_intervals", "differences")
+        sections = ("classical", "classical_intervals")
         return Results(
             Plan(**found["plan"]),
             dict(found["runs"]),
             **{name: dict(found[name]) for name in sections if name in found},
             candidates=int(found.get("candidates", 0)),
+            differences=_by_seed(found.get("differences", {})),
         )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no comparison ({error!r}): remove it") from error
+
+
+def _by_seed(differences: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Differences as they are kept now; older ones were means over seeds, and not all known."""
+    return {
+        name: {"0": known["spaces"]} if "spaces" in known else dict(known)
+        for name, known in differences.items()
+        if known.get("seeds", 1) == 1
+    }
 
 
 def write(directory: Path, results: Results) -> None:
@@ -146,12 +160,12 @@ def run(
     )
     trained = time.monotonic()
     columns = records.open_split(plan.eval_data or plan.data, "test").label_names
-    tasks = ",".join((*evaluators(columns)[0], *(DEARER if dearer else ())))
+    tasks = (*evaluators(columns)[0], *(() if plan.quick else CURVES), *(DEARER if dearer else ()))
     _call(
         root / "launch" / "eval.py",
         f"--workdir={workdir}",
         "--step=last",
-        f"--tasks={tasks}",
+        f"--tasks={','.join(tasks)}",
         f"--baselines={name == REFERENCE}",  # the tables show that of the reference
         *([f"--segments={QUICK_SEGMENTS}"] if plan.quick else []),
         *([f"--clips={plan.most}"] if plan.most else []),

@@ -191,15 +191,15 @@ def own(
         kinds: of some labels; that of the others is told from their values.
     """
     known = {one.column for one in PROBES}
-    names = {*taken, *known, *(_mlp(name) for name in known)}
+    names = {*taken, *(form for name in known for form in _forms(name))}
     probes = []
     for column in columns:
         if column in known:
             continue
         name = column
-        while name in names or _mlp(name) in names or name in set(columns) - {column}:
+        while names & _forms(name) or name in set(columns) - {column}:
             name += "_label"
-        names |= {name, _mlp(name)}
+        names |= _forms(name)
         probes.append(Probe(name, column, (kinds or {}).get(column)))
     return tuple(probes)
 
@@ -211,3 +211,13 @@ def with_mlp(probes: Sequence[Probe]) -> tuple[Probe, ...]:
 
 def _mlp(name: str) -> str:
     return f"{name}_mlp"
+
+
+def curve(name: str) -> str:
+    """What the learning curve of a probe is called."""
+    return f"{name}_curve"
+
+
+def _forms(name: str) -> set[str]:
+    """The names of all tasks that are made of a probe of this name."""
+    return {name, _mlp(name), curve(name)}

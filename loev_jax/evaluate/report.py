@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loev_jax import picture
-from loev_jax.evaluate import confusions, matrices
+from loev_jax.evaluate import confusions, learning_curves, matrices
 from loev_jax.evaluate.changes import MEASURABLE, quantities
 from loev_jax.evaluate.crossmodal import ByScore, ByWords
 from loev_jax.evaluate.equivariance import Equivariance
@@ -139,9 +139,21 @@ def searches(result: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     return markdown(["space", *columns.values()], [by_chance, *_rows(result, columns)])
 
 
+def curves(result: Mapping[str, Any]) -> list[str]:
+    """A table for each metric of which there is a learning curve, by the share of the labels."""
+    tables = []
+    for name in learning_curves.measured(result):
+        parts = {part: learning_curves.metric(name, part) for part in (*learning_curves.PARTS, 1)}
+        shares = ("all labels" if part == 1 else f"1/{part} of the labels" for part in parts)
+        head = [f"{name.replace('_', ' ')}, space", *shares]
+        tables.append(markdown(head, _rows(result, parts.values())))
+    return tables
+
+
 def _rows(result: Mapping[str, Any], columns: Iterable[str]) -> list[list[str]]:
     """The cells of every space and baseline."""
     rows: list[list[str]] = []
+    columns = list(columns)
     for section, label in _ROWS.items():
         rows += [
             [label.format(space), *(number(metrics.get(name)) for name in columns)]
@@ -156,7 +168,8 @@ def summary(result: Mapping[str, Any], run: str) -> str:
     counts = ", ".join(
         f"{one['clips']} {called.get(split, split)}" for split, one in result["counts"].items()
     )
-    tables = (table(result), *(searches(result, one) for one in (SEARCHES, WORDS, SCORES)))
+    searched = (searches(result, one) for one in (SEARCHES, WORDS, SCORES))
+    tables = (table(result), *curves(result), *searched)
     lines = "\n\n".join(
         (f"{run}, step {result['step']} ({counts} clips)", *(one for one in tables if one))
     )
@@ -241,6 +254,7 @@ SHOWN: dict[str, tuple[Callable[[Mapping[str, Any], Path], None], str]] = {
     "plot": (plot, "{step}.png"),
     "matrices": (matrices.plot, "{step}_matrices.png"),
     "confusions": (confusions.plot, "{step}_confusions.png"),
+    "curves": (learning_curves.plot, "{step}_curves.png"),
     "events": (events, "events.out.tfevents.{step:012d}"),
 }
 """What is made of a result: by name, what makes it and its file."""

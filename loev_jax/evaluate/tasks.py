@@ -13,6 +13,7 @@ from loev_jax.evaluate.evaluator import Evaluator
 from loev_jax.evaluate.humming import Humming
 from loev_jax.evaluate.invariance import Invariance
 from loev_jax.evaluate.labels import Kind
+from loev_jax.evaluate.learning_curves import LearningCurve
 from loev_jax.evaluate.prediction import Prediction
 from loev_jax.evaluate.probes import PROBES, own, with_mlp
 from loev_jax.evaluate.retrieval import Retrieval
@@ -41,7 +42,8 @@ def evaluators(
     names = (one.name for one in (*alone, *dearer))
     taken = {*names, *report.SHOWN, *quantities(MEASURABLE)}
     probes = (*PROBES, *own(columns, taken, kinds))
-    usual, rest = (*probes, *alone), (*with_mlp(probes), *dearer)
+    usual: tuple[Evaluator, ...] = (*probes, *alone)
+    rest: tuple[Evaluator, ...] = (*with_mlp(probes), *map(LearningCurve, probes), *dearer)
     return {one.name: one for one in usual}, {one.name: one for one in rest}
 
 

@@ -51,8 +51,8 @@ def test_a_difference_is_a_paired_bootstrap_against_the_best_space(tmp_path, sco
     leave(tmp_path, found, scores)
     measured = paired.differences(found, tmp_path, ("key_weighted", "tempo_acc1"))
     assert set(measured) == {"loev_tempo_pitch"}
-    assert measured["loev_tempo_pitch"]["seeds"] == 1
-    (pitch,) = measured["loev_tempo_pitch"]["spaces"]["pitch"].values()
+    assert set(measured["loev_tempo_pitch"]) == {"0"}
+    (pitch,) = measured["loev_tempo_pitch"]["0"]["pitch"].values()
     ours = scores["loev_tempo_pitch", 0]["pitch"]["key_weighted"]
     theirs = scores["simclr", 0]["encoder"]["key_weighted"]
     each = ours.astype(float) - theirs
@@ -66,7 +66,7 @@ def test_a_difference_is_a_paired_bootstrap_against_the_best_space(tmp_path, sco
     assert pitch[1] > 0
 
 
-def test_seeds_are_pooled_and_what_was_known_of_more_is_kept(tmp_path, scores):
+def test_each_seed_has_its_own_and_what_was_known_of_another_is_kept(tmp_path, scores):
     rng = np.random.default_rng(3)
     again = {
         (name, 1): {
@@ -78,30 +78,24 @@ def test_seeds_are_pooled_and_what_was_known_of_more_is_kept(tmp_path, scores):
     found = made_up.results(*scores, *again)
     leave(tmp_path, found, scores | again)
     both = paired.differences(found, tmp_path, ("key_weighted",))["loev_tempo_pitch"]
-    assert both["seeds"] == 2
-    mean = np.mean(
-        [
-            one["loev_tempo_pitch", seed]["pitch"]["key_weighted"].astype(float)
-            - one["simclr", seed]["encoder"]["key_weighted"]
-            for seed, one in enumerate((scores, again))
-        ],
-        axis=0,
-    )
-    expected = figures.mean(mean, np.arange(CLIPS))
-    cell = both["spaces"]["pitch"]["key_weighted"]
-    assert cell == pytest.approx([expected, *expected.interval], abs=1e-4)
+    for seed, one in enumerate((scores, again)):
+        difference = one["loev_tempo_pitch", seed]["pitch"]["key_weighted"].astype(float)
+        difference -= one["simclr", seed]["encoder"]["key_weighted"]
+        expected = figures.mean(difference, np.arange(CLIPS))
+        cell = both[str(seed)]["pitch"]["key_weighted"]
+        assert cell == pytest.approx([expected, *expected.interval], abs=1e-4)
 
-    found.differences = {"loev_tempo_pitch": both}
-    alone = tmp_path / "another machine"  # with only one seed's files
-    leave(alone, made_up.results(*scores), scores)
-    assert paired.differences(found, alone, ("key_weighted",)) == found.differences
+    found.differences = {"loev_tempo_pitch": {"0": both["0"], "1": {}}}
+    alone = tmp_path / "another machine"  # with only the second seed's files
+    leave(alone, made_up.results(*again), again)
+    assert paired.differences(found, alone, ("key_weighted",)) == {"loev_tempo_pitch": both}
 
 
 def test_what_another_run_left_or_what_lacks_a_figure_does_not_count(tmp_path, scores):
     found = made_up.results(*scores)
     leave(tmp_path, found, scores)
     assert paired.differences(found, tmp_path, ("key_weighted",))
-    known = {"loev_tempo_pitch": {"seeds": 1, "spaces": {"pitch": {"key_weighted": [1, 1, 1]}}}}
+    known = {"loev_tempo_pitch": {"0": {"pitch": {"key_weighted": [1, 1, 1]}}}}
     other = dataclasses.replace(found, differences=known)
     other.runs["simclr/0"]["spaces"]["encoder"]["key_weighted"] += 0.001
     assert paired.differences(other, tmp_path, ("key_weighted",)) == known
@@ -117,7 +111,7 @@ def test_figures_of_other_clips_are_not_subtracted(tmp_path, scores):
              for space, one in scores["simclr", 0].items()}  # fmt: skip
     leave(tmp_path, found, scores | {("simclr", 0): fewer})
     measured = paired.differences(found, tmp_path, ("key_weighted",))
-    assert measured["loev_tempo_pitch"]["spaces"] == {}
+    assert measured["loev_tempo_pitch"] == {"0": {}}
 
 
 def test_without_resamples_there_is_no_difference(tmp_path, scores):
@@ -126,15 +120,25 @@ def test_without_resamples_there_is_no_difference(tmp_path, scores):
     assert "minus SimCLR's best" not in report.markdown(found)
 
 
-def test_differences_have_a_table(tmp_path, scores):
-    found = made_up.results(*scores)
-    cells = {"key_weighted": [0.034, 0.012, 0.06], "tempo_acc1": [-0.02, -0.051, 0.01]}
-    known = {"loev_tempo_pitch": {"seeds": 1, "spaces": {"pitch": cells}}}
+def test_differences_have_a_table_of_means_over_seeds(tmp_path):
+    found = made_up.results(*made_up.PLAN.runs())
+    first = {"key_weighted": [0.034, 0.012, 0.06], "tempo_acc1": [-0.02, -0.051, 0.01]}
+    second = {"key_weighted": [0.05, 0.02, 0.08]}
+    known = {"loev_tempo_pitch": {"0": {"pitch": first, "tempo": first}, "1": {"pitch": second}}}
     found = dataclasses.replace(found, differences=known)
     runs.write(tmp_path, found)
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in report.markdown(runs.read(tmp_path)).splitlines()
     ]
-    shown = ["-.020 (-.051 to +.010)", "-", "+.034 (+.012 to +.060)", "-"]
-    assert ["LOEV, both", "pitch", "1", *shown] in rows
+    means = ["-.020 (-.051 to +.010)", "-", "+.042 (+.016 to +.070)", "-"]
+    assert ["LOEV, both", "pitch", "2", *means] in rows
+    alone = ["-.020 (-.051 to +.010)", "-", "+.034 (+.012 to +.060)", "-"]
+    assert ["LOEV, both", "tempo", "1", *alone] in rows
+
+
+def test_differences_of_an_older_comparison_are_those_of_its_seed(tmp_path):
+    cells = {"pitch": {"key_weighted": [0.034, 0.012, 0.06]}}
+    known = {"looc": {"seeds": 2, "spaces": cells}, "loev": {"seeds": 1, "spaces": cells}}
+    runs.write(tmp_path, dataclasses.replace(made_up.results(), differences=known))
+    assert runs.read(tmp_path).differences == {"loev": {"0": cells}}
