@@ -21,8 +21,8 @@ _STEP = flags.DEFINE_string("step", None, "A step, or `last`; default: all witho
 _TASKS = flags.DEFINE_list(
     "tasks",
     None,
-    "Tasks by name, separated by commas; default: all but probes with a hidden layer, humming, "
-    "score and text.",
+    "Tasks by name, separated by commas; default: all but probes with a hidden layer, learning "
+    "curves, humming, score and text.",
 )
 _SPLIT = flags.DEFINE_enum(
     "split",

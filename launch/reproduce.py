@@ -4,9 +4,9 @@
     python launch/reproduce.py --out=runs/reproduce            # hours; run it again to go on
     python launch/reproduce.py --out=runs/quick --quick        # one seed, short, within an hour
 
-Leaves OUT/results.json (the plan and every finished run), OUT/results.png, OUT/tables.md and a
-directory for each run, and prints the tables. See docs/results.md. The exit status is 2 for bad
-input.
+Leaves OUT/results.json (the plan and every finished run), OUT/results.png, OUT/curves.png,
+OUT/tables.md and a directory for each run, and prints the tables. See docs/results.md. The exit
+status is 2 for bad input.
 """
 
 from __future__ import annotations
