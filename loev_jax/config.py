@@ -184,6 +184,7 @@ def _default_of(field: dataclasses.Field[Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    # `is_dataclass` is true of classes too, and none is a default.
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
 
 

@@ -26,6 +26,7 @@ def build(cls: type[T], section: Mapping[str, Any], where: str, **given: Any) ->
         UserError: an unknown field, a value of another type, or one that `cls` refuses.
     """
     hints = typing.get_type_hints(cls)
+    # Sections are dataclasses, for which `typing` has no name.
     known = [field.name for field in dataclasses.fields(cls) if field.name not in given]  # type: ignore[arg-type]
     for name in section:
         if name not in known:

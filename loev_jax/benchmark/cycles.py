@@ -20,7 +20,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -158,8 +158,8 @@ def _batch(recipe: config.Recipe) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeS
     return audio, jax.ShapeDtypeStruct((clips,), jnp.uint32)
 
 
-def _views(recipe: config.Recipe, domain: str) -> Program:
-    made = dataclasses.replace(recipe.views, domain=domain)  # type: ignore[arg-type]
+def _views(recipe: config.Recipe, domain: Literal["analysis", "waveform"]) -> Program:
+    made = dataclasses.replace(recipe.views, domain=domain)
     recipe = dataclasses.replace(recipe, views=made)
 
     def make(audio: jax.Array, example: jax.Array) -> Any:
