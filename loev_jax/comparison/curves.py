@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from loev_jax import picture, table
 from loev_jax.comparison.cells import mean_and_deviation, mean_ends
-from loev_jax.comparison.plan import RECIPES
+from loev_jax.comparison.plan import RECIPES, REFERENCE
 from loev_jax.comparison.runs import Results
 from loev_jax.evaluate import learning_curves
 from loev_jax.evaluate.learning_curves import PARTS, metric
-from loev_jax.evaluate.results import CHECKPOINT, INTERVALS
+from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT
 
 TITLES = {
     "tempo_acc1": "tempo Acc1",
@@ -21,6 +21,9 @@ TITLES = {
     "instrument_accuracy": "instrument",
 }
 """What there are curves of, by metric."""
+
+RANDOM = "random init"
+"""What a table calls it."""
 
 METRICS = tuple(metric(name, part) for name in TITLES for part in PARTS)
 """Of what is learned from a part of the labels."""
@@ -49,26 +52,33 @@ def columns(name: str) -> dict[str, str]:
 
 
 def lines(results: Results, name: str) -> dict[str, dict[str, Line]]:
-    """The learning curves of a metric, by recipe and space; of recipes that have one."""
+    """The learning curves of a metric where there are any, by recipe and space.
+
+    Recipes are called by their titles; the first is the reference at random init.
+    """
     found: dict[str, dict[str, Line]] = {}
-    for recipe in results.plan.steps:
-        asked = [run for run in results.done(recipe) if name in learning_curves.measured(run)]
-        for space in asked[0][CHECKPOINT] if asked else ():
-            found.setdefault(recipe, {})[space] = _line(asked, space, name)
+    rows = [(RECIPES[recipe], recipe, CHECKPOINT) for recipe in results.plan.steps]
+    for title, recipe, section in [(RANDOM, REFERENCE, RANDOM_INIT), *rows]:
+        asked = [
+            run for run in results.done(recipe) if name in learning_curves.measured(run, section)
+        ]
+        for space in asked[0][section] if asked else ():
+            found.setdefault(title, {})[space] = _line(asked, section, space, name)
     return found
 
 
-def _line(runs: Sequence[Mapping[str, Any]], space: str, name: str) -> Line:
+def _line(runs: Sequence[Mapping[str, Any]], section: str, space: str, name: str) -> Line:
     values: dict[str, float] = {}
     ends: dict[str, list[float]] = {}
     cells = []
     for one in columns(name):
-        each = [run[CHECKPOINT][space].get(one) for run in runs]
-        both = [run[INTERVALS[CHECKPOINT]].get(space, {}).get(one) for run in runs]
-        cells.append(f"{mean_and_deviation(each)} ({mean_ends(both)})")
-        if None not in each and None not in both:
+        each = [run[section][space].get(one) for run in runs]
+        both = [run.get(INTERVALS[section], {}).get(space, {}).get(one) for run in runs]
+        if None not in each:
             values[one] = statistics.fmean(each)
+        if None not in both:
             ends[one] = [statistics.fmean(end) for end in zip(*both, strict=True)]
+        cells.append(mean_and_deviation(each) + (f" ({mean_ends(both)})" if one in ends else ""))
     return Line(len(runs), values, ends, cells)
 
 
@@ -78,7 +88,7 @@ def markdown(results: Results, name: str) -> str:
     A cell is a mean over seeds, also of both ends of the interval.
     """
     rows = [
-        [RECIPES[recipe], space, str(line.seeds), *line.cells]
+        [recipe, space, str(line.seeds), *line.cells]
         for recipe, by_space in lines(results, name).items()
         for space, line in by_space.items()
     ]
@@ -89,8 +99,8 @@ def markdown(results: Results, name: str) -> str:
 def plot(results: Results, path: Path) -> None:
     """Draws what each recipe's best space reads by the share of the labels, mean over seeds.
 
-    A space is a recipe's best if it is with all labels. Where there is no learning curve, nothing
-    is drawn.
+    A space is a recipe's best if it is with all labels. Of random init there are no intervals.
+    Where there is no learning curve, nothing is drawn.
 
     Args:
         results: of a comparison.
@@ -104,13 +114,15 @@ def plot(results: Results, path: Path) -> None:
         return
     figure = Figure(figsize=(1.0 + 4.6 * len(drawn), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(drawn), squeeze=False)[0]
+    panels, titles = figure.subplots(1, len(drawn), squeeze=False)[0], list(RECIPES.values())
     for axes, (name, by_recipe) in zip(panels, drawn.items(), strict=True):
         for recipe, by_space in by_recipe.items():
             best = max(by_space, key=lambda space: by_space[space].values.get(name, 0.0))
-            line, colour = by_space[best], f"C{list(RECIPES).index(recipe)}"
-            label = f"{RECIPES[recipe]}: {best}"
-            learning_curves.draw_line(axes, name, line.values, line.ends, color=colour, label=label)
+            line, style = by_space[best], {"color": "0.5", "linestyle": ":"}
+            if recipe != RANDOM:
+                style = {"color": f"C{titles.index(recipe)}"}
+            label = f"{recipe}: {best}"
+            learning_curves.draw_line(axes, name, line.values, line.ends, label=label, **style)
         axes.set_title(TITLES[name], fontsize=10)
         axes.set_xlabel("share of the labelled pieces", fontsize=9)
         axes.legend(fontsize=8, loc="lower right")

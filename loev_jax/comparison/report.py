@@ -95,7 +95,7 @@ Row = tuple[str, str, list[Mapping[str, float | None]]]
 def rows(results: Results) -> list[Row]:
     """The reference's baselines, then every recipe that has a finished run; by space."""
     found: list[Row] = []
-    baselines = {RANDOM_INIT: "random init", SHUFFLED: "shuffled labels"}
+    baselines = {RANDOM_INIT: curves.RANDOM, SHUFFLED: "shuffled labels"}
     sections = [
         *((REFERENCE, section) for section in baselines),
         *((name, CHECKPOINT) for name in results.plan.steps),

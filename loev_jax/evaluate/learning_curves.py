@@ -82,9 +82,9 @@ def metric(name: str, part: int) -> str:
     return f"{name}_1of{part}" if part > 1 else name
 
 
-def measured(result: Mapping[str, Any]) -> list[str]:
+def measured(result: Mapping[str, Any], section: str = CHECKPOINT) -> list[str]:
     """Metrics of a result of which there is a learning curve, in the order that they were made."""
-    there = dict.fromkeys(name for one in result[CHECKPOINT].values() for name in one)
+    there = dict.fromkeys(name for one in result.get(section, {}).values() for name in one)
     return list(dict.fromkeys(found[1] for name in there if (found := _METRIC.match(name))))
 
 

@@ -42,9 +42,29 @@ def test_a_curve_has_a_table_with_intervals_means_over_the_seeds_that_have_one()
         for name in ("SimCLR", "LOEV, both")
         for space in ("encoder", "tempo", "pitch")
     ]
-    assert table[at + 3][3] == "- (-)"  # of the tempo head nothing was asked
+    assert table[at + 3][3] == "-"  # of the tempo head nothing was asked
     assert curves.markdown(made_up.results(), "key_weighted") == ""
     assert curves.markdown(found, "tempo_acc1") == ""
+
+
+def test_random_init_has_a_curve_too_where_it_was_measured(tmp_path, monkeypatch):
+    found = with_curves(made_up.results(), "simclr/0", "loev_tempo_pitch/0")
+    values = dict(zip(NAMES, (0.2, 0.3, 0.4, 0.5), strict=True))
+    found.runs["loev_tempo_pitch/0"]["random_init"] = {"encoder": values}
+    table = rows(curves.markdown(found, "key_weighted"))
+    assert table[2] == ["random init", "encoder", "1", ".20", ".30", ".40", ".50"]
+    found.runs["simclr/0"]["random_init"] = {"encoder": values}  # the reference's is shown
+    assert rows(curves.markdown(found, "key_weighted")) == table
+    drawn, draw = {}, curves.learning_curves.draw_line
+
+    def spied(axes, name, values, ends, **style):
+        drawn[style["label"]] = (values, ends)
+        draw(axes, name, values, ends, **style)
+
+    monkeypatch.setattr(curves.learning_curves, "draw_line", spied)
+    curves.plot(found, tmp_path / "curves.png")
+    assert list(drawn) == ["random init: encoder", "SimCLR: pitch", "LOEV, both: pitch"]
+    assert drawn["random init: encoder"] == (values, {})
 
 
 def test_differences_by_the_share_of_the_labels_have_a_table():
