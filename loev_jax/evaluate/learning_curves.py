@@ -1,7 +1,7 @@
 """Learning curves: what the probes read of the same test clips when fewer clips are labelled.
 
-Labels are what is scarce in music, and many of them level what representations differ in: a probe
-that sees enough finds traces of what training meant to forget.
+Labels are what is scarce in music, and with many of them representations differ less
+(docs/results.md).
 """
 
 from __future__ import annotations

@@ -153,7 +153,6 @@ def curves(result: Mapping[str, Any]) -> list[str]:
 def _rows(result: Mapping[str, Any], columns: Iterable[str]) -> list[list[str]]:
     """The cells of every space and baseline."""
     rows: list[list[str]] = []
-    columns = list(columns)
     for section, label in _ROWS.items():
         rows += [
             [label.format(space), *(number(metrics.get(name)) for name in columns)]

@@ -107,7 +107,7 @@ def test_figures_are_those_of_the_probe_on_what_is_left(known, vectors):
 
 def test_more_labels_teach_more(known, vectors):
     found = LearningCurve(KEY).score(known, vectors, "key")
-    (whole,) = (KEY.score(known, vectors, "key")["key_weighted"],)
+    whole = KEY.score(known, vectors, "key")["key_weighted"]
     curve = [found[f"key_weighted_1of{part}"] for part in PARTS]
     assert curve[0] < curve[-1] <= whole
     blind = LearningCurve(KEY).score(known, vectors, "key", np.random.default_rng(0))
