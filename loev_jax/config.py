@@ -301,14 +301,17 @@ def _coordinates(
 def _check_together(recipe: Recipe) -> None:
     """Checks what sections only show together. Raises UserError as `read` does."""
     heads, loss = (INVARIANT, *recipe.model.heads), recipe.loss
-    for field in ("weights", "temperatures"):
-        for head in getattr(loss, field):
-            if head not in heads:
-                known = ", ".join(heads)
+    # Of a head that is not there: what says no more than its absence does, as the presets' names of
+    # heads that a config of a user's own has replaced, is let pass.
+    for field, those, unsaid in (
+        ("weights", heads, 1.0),
+        ("equivariance_weights", tuple(recipe.model.heads), 1.0),
+        ("temperatures", heads, loss.temperature),
+    ):
+        for head, value in getattr(loss, field).items():
+            if head not in those and value != unsaid:
+                known = ", ".join(those) or "none"
                 raise UserError(f"config.loss.{field}.{head}: no such head; heads: {known}")
-    for head in loss.equivariance_weights:
-        if head not in recipe.model.heads:
-            raise UserError(f"config.loss.equivariance_weights.{head}: no such variant head")
     if loss.contrast > 0 and not any(loss.weights.get(head, 1.0) > 0 for head in heads):
         raise UserError("config.loss.weights: all are 0; leave one head a weight")
     if loss.contrast == 0 and not (recipe.model.readouts or recipe.model.pairs):
@@ -361,9 +364,10 @@ def check(config: ConfigDict, workdir: Path) -> None:
         if workdir.exists() and any(path.name != ".lock" for path in workdir.iterdir()):
             raise UserError(f"{workdir}: is not empty and holds no run; choose another --workdir")
         return
+    both = (load_config(workdir), json.loads(config.to_json()))
     differing = [
         f"{name} is {there!r} there and {here!r} here"
-        for name, there, here in _differences(load_config(workdir), json.loads(config.to_json()))
+        for name, there, here in _differences(*map(_with_heads, both))
         if name not in FREE
     ]
     if differing:
@@ -391,6 +395,19 @@ def save(config: ConfigDict, workdir: Path) -> None:
             f"--workdir={workdir}: {FILE} cannot be written ({error.strerror}); make room for it, "
             "or choose another directory"
         ) from error
+
+
+def _with_heads(sections: dict[str, Any]) -> dict[str, Any]:
+    """A config that names every head where single ones are set: older runs name some of them."""
+    loss, variant = sections.get("loss", {}), list(sections.get("heads", {}))
+    every = (INVARIANT, *variant)
+    named = {
+        "weights": dict.fromkeys(every, 1.0),
+        "equivariance_weights": dict.fromkeys(variant, 1.0),
+        "temperatures": dict.fromkeys(every, loss.get("temperature", Loss.temperature)),
+    }
+    filled = {field: defaults | loss.get(field, {}) for field, defaults in named.items()}
+    return sections | {"loss": loss | filled}
 
 
 def _differences(there: Any, here: Any, name: str = "") -> list[tuple[str, Any, Any]]:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from loev_jax import config
 from loev_jax.encoders.encoder import SETTINGS as ENCODERS
 from loev_jax.errors import UserError
+from loev_jax.heads import INVARIANT
 
 # Rows (clips x views) of a step. Full: as published (MULE). Small: what two cores do in half a
 # second. Both divide by 2, 3 and 4 views, so that every config sees equally many.
@@ -51,9 +52,20 @@ def recipe(variant: str, heads: Mapping[str, str], *, branched: bool = False) ->
         settings.views.construction = "independent"
         settings.views.count = views = 4 if small else 2
     settings.training.clips = (SMALL_ROWS if small else FULL_ROWS) // views
+    _name_heads(settings)
     if small:
         _shrink(settings)
     return settings
+
+
+def _name_heads(settings: ConfigDict) -> None:
+    """Names every head where single ones can be set: a command line sets only what is there."""
+    loss, variant = settings.loss, list(settings.heads)
+    loss.weights = ConfigDict(dict.fromkeys((INVARIANT, *variant), 1.0))
+    loss.equivariance_weights = ConfigDict(dict.fromkeys(variant, 1.0))
+    # What is set for all heads holds for each, until that one is set.
+    for head in (INVARIANT, *variant):
+        loss.temperatures[head] = loss.get_oneway_ref("temperature")
 
 
 def _shrink(settings: ConfigDict) -> None:
@@ -67,7 +79,7 @@ def _shrink(settings: ConfigDict) -> None:
     settings.loss.translation = 2.0
     # Tempo is shared by many clips: softer negatives leave them nearer (docs/design.md).
     tempo = [head for head, kept in settings.heads.items() if kept == "time_stretch"]
-    settings.loss.temperatures = ConfigDict(dict.fromkeys(tempo, 0.2))
+    settings.loss.temperatures.update(dict.fromkeys(tempo, 0.2))
     settings.optimizer.update(learning_rate=2e-3, warmup_steps=100, weight_decay=1e-2)
     settings.training.update(
         steps=1000, log_every=20, inspect_every=250, checkpoint_every=100, keep_checkpoints=3

@@ -72,8 +72,11 @@ def test_each_config_is_what_its_name_says(path, variant):
     assert (loss.translation == 0.0) == name.startswith("looc")
     assert loss.parameter == loss.embedding == 0.0
     assert recipe.model.pairs == {}
-    assert not loss.weights
-    assert not loss.equivariance_weights
+    # All are named, so that a command line can set any of them.
+    assert loss.weights == dict.fromkeys(("invariant", *KEPT[name]), 1.0)
+    assert loss.equivariance_weights == dict.fromkeys(KEPT[name], 1.0)
+    softer = {"tempo": 0.2} if variant and "tempo" in KEPT[name] else {}
+    assert loss.temperatures == dict.fromkeys(loss.weights, 0.1) | softer
     assert (loss.form, loss.reduction) == ("log_softmax", "rows_with_positives")
     for head, readout in recipe.model.readouts.items():
         assert tuple(one.name for one in readout) == KEPT[name][head]
@@ -166,7 +169,7 @@ def test_a_head_may_keep_several_augmentations():
         ({"loss": {"temperatures": {"x": 0.2}}}, "config.loss.temperatures.x: no such head"),
         ({"loss": {"contrast": 0.0}}, "config.loss.contrast: 0 and no equivariance loss"),
         ({"loss": {"periods": {"filter": 2.0}}}, "config.loss.periods.filter: not one of"),
-        ({"loss": {"equivariance_weights": {"x": 1.0}}}, "config.loss.equivariance_weights.x: no"),
+        ({"loss": {"equivariance_weights": {"x": 2.0}}}, "config.loss.equivariance_weights.x: no"),
         ({"optimizer": {"name": "adam"}}, "config.optimizer.name: 'adam' is not 'adamw' or 'lamb'"),
         ({"loss": {"weights": {"invariant": 0.0}}}, "config.loss.weights: all are 0"),
         ({"frontend": {"sample_rate": 22_050}}, "config.frontend.sample_rate: 22050"),
@@ -217,6 +220,38 @@ def test_a_directory_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("mine")
     with pytest.raises(UserError, match="is not empty and holds no run"):
         config.check(presets.recipe("small", {}), tmp_path)
+
+
+def test_what_is_set_for_all_heads_is_set_for_each_but_those_set_alone():
+    settings = presets.recipe("small", {"tempo": "time_stretch", "pitch": "pitch_shift"})
+    settings.loss.temperature = 0.3
+    settings.loss.temperatures.pitch = 0.5
+    settings.loss.weights.invariant = 2
+    loss = config.read(settings).loss
+    assert loss.temperatures == {"invariant": 0.3, "tempo": 0.2, "pitch": 0.5}
+    assert loss.temperature == 0.3
+    assert loss.weights == {"invariant": 2.0, "tempo": 1.0, "pitch": 1.0}
+
+
+def test_heads_of_a_users_own_replace_those_of_a_preset():
+    settings = presets.recipe("", {"tempo": "time_stretch"})
+    settings.heads = {"speed": "time_stretch"}
+    assert set(config.read(settings).model.heads) == {"speed"}
+    settings.loss.weights.tempo = 3.0
+    with pytest.raises(UserError, match=r"weights\.tempo: no such head; heads: invariant, speed"):
+        config.read(settings)
+
+
+def test_a_run_whose_config_does_not_name_every_head_goes_on(tmp_path):
+    """As those of before presets did."""
+    settings = presets.recipe("small", {"tempo": "time_stretch"})
+    old = settings.to_dict()
+    old["loss"] |= {"weights": {}, "equivariance_weights": {}, "temperatures": {"tempo": 0.2}}
+    config.save(ConfigDict(old), tmp_path)
+    config.check(settings, tmp_path)
+    settings.loss.weights.tempo = 2.0
+    with pytest.raises(UserError, match=r"loss\.weights\.tempo is 1\.0 there and 2\.0 here"):
+        config.check(settings, tmp_path)
 
 
 def test_what_a_run_does_not_depend_on_may_change(tmp_path):

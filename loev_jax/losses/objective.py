@@ -23,6 +23,8 @@ from loev_jax.model import ModelSpec, Outputs, normalise
 PARAMS = "contrast"
 """Under this name a run's parameters hold the objective's own, where it has some."""
 
+_EQUIVARIANCE = ("translation", "parameter", "embedding")
+
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
@@ -85,9 +87,12 @@ class Loss:
                 )
         if self.block_rows < 1:
             raise ValueError(f"block_rows={self.block_rows} must be 1 or more")
-        weights = (*self.weights.values(), *self.equivariance_weights.values())
-        if min(self.contrast, self.translation, self.parameter, self.embedding, *weights) < 0:
-            raise ValueError("weights must be 0 or more")
+        weights = {name: getattr(self, name) for name in ("contrast", *_EQUIVARIANCE)}
+        for field in ("weights", "equivariance_weights"):
+            weights |= {f"{field}.{head}": one for head, one in getattr(self, field).items()}
+        for name, weight in weights.items():
+            if not weight >= 0:
+                raise ValueError(f"{name}={weight} must be 0 or more")
         if any(not period > 0 for period in self.periods.values()):
             raise ValueError(f"periods={dict(self.periods)} must be positive")
 

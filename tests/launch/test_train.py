@@ -147,8 +147,8 @@ def bad(name, corpus, workdir):
             "--config: not found: 'learning_rat' Did you mean ",
         ),
         "value out of range": (
-            command(workdir, corpus, "--config.loss.temperature=0.0"),
-            "config.loss: temperature=0.0",
+            command(workdir, corpus, "--config.loss.weights.invariant=-1"),
+            "config.loss: weights.invariant=-1.0 must be 0 or more",
         ),
         "missing data": (
             command(workdir, workdir.parent / "nowhere"),
