@@ -99,8 +99,8 @@ def markdown(results: Results, name: str) -> str:
 def plot(results: Results, path: Path) -> None:
     """Draws what each recipe's best space reads by the share of the labels, mean over seeds.
 
-    A space is a recipe's best if it is with all labels. Of random init there are no intervals.
-    Where there is no learning curve, nothing is drawn.
+    A space is a recipe's best if it is with all labels. Where there is no learning curve, nothing
+    is drawn.
 
     Args:
         results: of a comparison.

@@ -182,14 +182,14 @@ def _intervals(results: Results, columns: Mapping[str, str]) -> str:
     if any(metric in known for metric in columns):
         ends = [mean_ends([known.get(metric)]) for metric in columns]
         lines.append([CLASSICAL, "-", "1", *ends])
-    for name in results.plan.steps:
-        kept = INTERVALS[CHECKPOINT]
-        runs = [run[kept] for run in results.done(name) if kept in run]
+    rows = [(RECIPES[name], name, INTERVALS[CHECKPOINT]) for name in results.plan.steps]
+    for title, name, kept in [(curves.RANDOM, REFERENCE, INTERVALS[RANDOM_INIT]), *rows]:
+        runs = [run[kept] for run in results.done(name) if run.get(kept)]
         for space in runs[0] if runs else ():
             asked = [one[space] for one in runs if any(metric in one[space] for metric in columns)]
             values = [mean_ends([one.get(metric) for one in asked]) for metric in columns]
             if asked:
-                lines.append([RECIPES[name], space, str(len(asked)), *values])
+                lines.append([title, space, str(len(asked)), *values])
     head = ["recipe", "space", "seeds", *(f"{title}, 95 %" for title in columns.values())]
     return table.markdown(head, lines) if lines else ""
 

@@ -36,7 +36,14 @@ CURVES = tuple(curve(name) for name in ("tempo", "key", "instrument"))
 QUICK_SEGMENTS = 2
 """Of a clip, in a quick comparison: embedding takes a third of the time."""
 
-_SECTIONS = (CHECKPOINT, INTERVALS[CHECKPOINT], RANDOM_INIT, SHUFFLED, HEADS)
+_SECTIONS = (
+    CHECKPOINT,
+    INTERVALS[CHECKPOINT],
+    RANDOM_INIT,
+    INTERVALS[RANDOM_INIT],
+    SHUFFLED,
+    HEADS,
+)
 
 
 @dataclasses.dataclass
@@ -47,8 +54,9 @@ class Results:
         plan: what is to be run.
         runs: for each "recipe/seed" the metrics of a finished run, by section ("spaces",
             "random_init", "shuffled_labels"), space and name, both ends of the 95 % intervals of
-            the first ("intervals"), what its heads keep ("heads"), and the seconds that it took;
-            those of a training that was resumed are not known.
+            the first two ("intervals", "random_init_intervals", which older runs lack), what its
+            heads keep ("heads"), and the seconds that it took; those of a training that was resumed
+            are not known.
         classical: metrics of the estimators that learn nothing, on the same test clips.
         classical_intervals: both ends of their 95 % intervals.
         candidates: test clips among which searches look; 0 where that is not known.

@@ -80,6 +80,16 @@ def test_intervals_are_means_over_seeds_of_the_runs_that_have_them():
     assert "95 %" not in report.markdown(bare)
 
 
+def test_intervals_of_random_init_are_the_references_where_its_runs_have_kept_them():
+    found = made_up.results()
+    for run, end in (("loev_tempo_pitch/0", 0.2), ("loev_tempo_pitch/1", 0.4), ("simclr/0", 0.9)):
+        found.runs[run]["random_init_intervals"] = {"encoder": {"tempo_acc1": [0.1, end]}}
+    lines = report.markdown(found).splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if " to " in line]
+    untrained = [row for row in rows if row[0] == "random init"]
+    assert untrained == [["random init", "encoder", "2", ".10 to .30", *["-"] * 7]]
+
+
 def test_searches_have_a_table_and_a_resumed_training_no_time():
     found = made_up.results(("simclr", 0), ("simclr", 1), ("simclr", 2))
     for one, value in (("simclr/0", 0.25), ("simclr/1", 0.35)):
