@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loev_jax import config
+from loev_jax import presets
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -72,7 +72,7 @@ def unknown_flags(line: str) -> Iterator[str]:
         name, *fields = flag.split(".")
         if name not in defined:
             yield f"{found[1]} --{name}: no such flag"
-        section = config.default()
+        section = presets.recipe("", {"tempo": "time_stretch", "pitch": "pitch_shift"})
         for field in fields:
             # Heads are named by the user.
             if fields[0] != "heads" and not (hasattr(section, "keys") and field in section):
