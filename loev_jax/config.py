@@ -364,10 +364,10 @@ def check(config: ConfigDict, workdir: Path) -> None:
         if workdir.exists() and any(path.name != ".lock" for path in workdir.iterdir()):
             raise UserError(f"{workdir}: is not empty and holds no run; choose another --workdir")
         return
-    both = (load_config(workdir), json.loads(config.to_json()))
+    kept, given = (_with_heads(one) for one in (load_config(workdir), json.loads(config.to_json())))
     differing = [
         f"{name} is {there!r} there and {here!r} here"
-        for name, there, here in _differences(*map(_with_heads, both))
+        for name, there, here in _differences(kept, given)
         if name not in FREE
     ]
     if differing:
