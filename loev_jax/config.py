@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -298,17 +298,34 @@ def _coordinates(
     return pairs, readouts
 
 
+def of_heads(
+    variant: Iterable[str], temperature: float
+) -> dict[str, tuple[tuple[str, ...], float]]:
+    """Fields of `loss` that are set for single heads.
+
+    Args:
+        variant: names of the heads beside the invariant one.
+        temperature: of all heads.
+
+    Returns:
+        By field the heads that it may name, and what holds for one that it does not name.
+    """
+    some = tuple(variant)
+    every = (INVARIANT, *some)
+    return {
+        "weights": (every, 1.0),
+        "equivariance_weights": (some, 1.0),
+        "temperatures": (every, temperature),
+    }
+
+
 def _check_together(recipe: Recipe) -> None:
     """Checks what sections only show together. Raises UserError as `read` does."""
     heads, loss = (INVARIANT, *recipe.model.heads), recipe.loss
-    # Of a head that is not there: what says no more than its absence does, as the presets' names of
-    # heads that a config of a user's own has replaced, is let pass.
-    for field, those, unsaid in (
-        ("weights", heads, 1.0),
-        ("equivariance_weights", tuple(recipe.model.heads), 1.0),
-        ("temperatures", heads, loss.temperature),
-    ):
+    for field, (those, unsaid) in of_heads(recipe.model.heads, loss.temperature).items():
         for head, value in getattr(loss, field).items():
+            # Of a head that is not there, what says no more than its absence does is let pass: a
+            # config of a user's own may have replaced heads that a preset names.
             if head not in those and value != unsaid:
                 known = ", ".join(those) or "none"
                 raise UserError(f"config.loss.{field}.{head}: no such head; heads: {known}")
@@ -398,16 +415,17 @@ def save(config: ConfigDict, workdir: Path) -> None:
 
 
 def _with_heads(sections: dict[str, Any]) -> dict[str, Any]:
-    """A config that names every head where single ones are set: older runs name some of them."""
-    loss, variant = sections.get("loss", {}), list(sections.get("heads", {}))
-    every = (INVARIANT, *variant)
+    """A config that names its heads, and no others, where single ones are set: older ones may not.
+
+    What it says of heads that are not there, `read` has refused or found to say nothing.
+    """
+    loss = sections.get("loss", {})
+    fields = of_heads(sections.get("heads", {}), loss.get("temperature", Loss.temperature))
     named = {
-        "weights": dict.fromkeys(every, 1.0),
-        "equivariance_weights": dict.fromkeys(variant, 1.0),
-        "temperatures": dict.fromkeys(every, loss.get("temperature", Loss.temperature)),
+        field: {head: loss.get(field, {}).get(head, unsaid) for head in those}
+        for field, (those, unsaid) in fields.items()
     }
-    filled = {field: defaults | loss.get(field, {}) for field, defaults in named.items()}
-    return sections | {"loss": loss | filled}
+    return sections | {"loss": loss | named}
 
 
 def _differences(there: Any, here: Any, name: str = "") -> list[tuple[str, Any, Any]]:

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from loev_jax import config
 from loev_jax.encoders.encoder import SETTINGS as ENCODERS
 from loev_jax.errors import UserError
-from loev_jax.heads import INVARIANT
 
 # Rows (clips x views) of a step. Full: as published (MULE). Small: what two cores do in half a
 # second. Both divide by 2, 3 and 4 views, so that every config sees equally many.
@@ -60,11 +59,11 @@ def recipe(variant: str, heads: Mapping[str, str], *, branched: bool = False) ->
 
 def _name_heads(settings: ConfigDict) -> None:
     """Names every head where single ones can be set: a command line sets only what is there."""
-    loss, variant = settings.loss, list(settings.heads)
-    loss.weights = ConfigDict(dict.fromkeys((INVARIANT, *variant), 1.0))
-    loss.equivariance_weights = ConfigDict(dict.fromkeys(variant, 1.0))
+    loss = settings.loss
+    for field, (heads, unsaid) in config.of_heads(settings.heads, loss.temperature).items():
+        loss[field] = ConfigDict(dict.fromkeys(heads, unsaid))
     # What is set for all heads holds for each, until that one is set.
-    for head in (INVARIANT, *variant):
+    for head in loss.temperatures:
         loss.temperatures[head] = loss.get_oneway_ref("temperature")
 
 

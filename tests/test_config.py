@@ -252,6 +252,13 @@ def test_a_run_whose_config_does_not_name_every_head_goes_on(tmp_path):
     settings.loss.weights.tempo = 2.0
     with pytest.raises(UserError, match=r"loss\.weights\.tempo is 1\.0 there and 2\.0 here"):
         config.check(settings, tmp_path)
+    # Nor is it another configuration that a preset names a head which was replaced.
+    settings = presets.recipe("", {"tempo": "time_stretch"})
+    settings.heads = {"speed": "time_stretch"}
+    old = settings.to_dict()
+    old["loss"] |= {"weights": {}, "equivariance_weights": {}, "temperatures": {}}
+    config.save(ConfigDict(old), tmp_path)
+    config.check(settings, tmp_path)
 
 
 def test_what_a_run_does_not_depend_on_may_change(tmp_path):

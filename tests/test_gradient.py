@@ -251,7 +251,6 @@ def take(made, devices):
     return lowered.as_text(), compiled, jax.device_get(compiled(state, given))
 
 
-@pytest.mark.slow
 def test_a_training_step_in_micro_batches_is_the_step_of_the_whole_batch():
     """Same metrics and gradient on any mesh, reduced once in f32, in less memory."""
     _, at_once, (state, metrics) = take(recipe(), 1)

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from loev_jax import picture, table
 from loev_jax.comparison.cells import mean_and_deviation, mean_ends
-from loev_jax.comparison.plan import RECIPES, REFERENCE
-from loev_jax.comparison.runs import Results
+from loev_jax.comparison.plan import RECIPES
+from loev_jax.comparison.runs import BASELINES, Results
 from loev_jax.evaluate import learning_curves
 from loev_jax.evaluate.learning_curves import PARTS, metric
-from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT
+from loev_jax.evaluate.results import INTERVALS, RANDOM_INIT
 
 TITLES = {
     "tempo_acc1": "tempo Acc1",
@@ -21,9 +21,6 @@ TITLES = {
     "instrument_accuracy": "instrument",
 }
 """What there are curves of, by metric."""
-
-RANDOM = "random init"
-"""What a table calls it."""
 
 METRICS = tuple(metric(name, part) for name in TITLES for part in PARTS)
 """Of what is learned from a part of the labels."""
@@ -57,8 +54,7 @@ def lines(results: Results, name: str) -> dict[str, dict[str, Line]]:
     Recipes are called by their titles; the first is the reference at random init.
     """
     found: dict[str, dict[str, Line]] = {}
-    rows = [(RECIPES[recipe], recipe, CHECKPOINT) for recipe in results.plan.steps]
-    for title, recipe, section in [(RANDOM, REFERENCE, RANDOM_INIT), *rows]:
+    for title, recipe, section in results.sections():
         asked = [
             run for run in results.done(recipe) if name in learning_curves.measured(run, section)
         ]
@@ -119,7 +115,7 @@ def plot(results: Results, path: Path) -> None:
         for recipe, by_space in by_recipe.items():
             best = max(by_space, key=lambda space: by_space[space].values.get(name, 0.0))
             line, style = by_space[best], {"color": "0.5", "linestyle": ":"}
-            if recipe != RANDOM:
+            if recipe != BASELINES[RANDOM_INIT]:
                 style = {"color": f"C{titles.index(recipe)}"}
             label = f"{recipe}: {best}"
             learning_curves.draw_line(axes, name, line.values, line.ends, label=label, **style)

@@ -9,11 +9,11 @@ from typing import Any
 from loev_jax import picture, table
 from loev_jax.comparison import curves, paired
 from loev_jax.comparison.cells import difference, mean_and_deviation, mean_ends
-from loev_jax.comparison.plan import RECIPES, REFERENCE
-from loev_jax.comparison.runs import Results
+from loev_jax.comparison.plan import RECIPES
+from loev_jax.comparison.runs import BASELINES, Results
 from loev_jax.evaluate import matrices
 from loev_jax.evaluate.report import SCORES, SEARCHES, WORDS, chance
-from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED
+from loev_jax.evaluate.results import INTERVALS
 
 COLUMNS = {
     "tempo_acc1": "tempo Acc1",
@@ -95,14 +95,8 @@ Row = tuple[str, str, list[Mapping[str, float | None]]]
 def rows(results: Results) -> list[Row]:
     """The reference's baselines, then every recipe that has a finished run; by space."""
     found: list[Row] = []
-    baselines = {RANDOM_INIT: curves.RANDOM, SHUFFLED: "shuffled labels"}
-    sections = [
-        *((REFERENCE, section) for section in baselines),
-        *((name, CHECKPOINT) for name in results.plan.steps),
-    ]
-    for name, section in sections:
+    for called, name, section in results.sections(BASELINES):
         done = [run[section] for run in results.done(name) if run.get(section)]
-        called = baselines.get(section, RECIPES[name])
         found += [(called, space, [one[space] for one in done]) for space in (done or [()])[0]]
     return found
 
@@ -182,8 +176,8 @@ def _intervals(results: Results, columns: Mapping[str, str]) -> str:
     if any(metric in known for metric in columns):
         ends = [mean_ends([known.get(metric)]) for metric in columns]
         lines.append([CLASSICAL, "-", "1", *ends])
-    rows = [(RECIPES[name], name, INTERVALS[CHECKPOINT]) for name in results.plan.steps]
-    for title, name, kept in [(curves.RANDOM, REFERENCE, INTERVALS[RANDOM_INIT]), *rows]:
+    for title, name, section in results.sections():
+        kept = INTERVALS[section]
         runs = [run[kept] for run in results.done(name) if run.get(kept)]
         for space in runs[0] if runs else ():
             asked = [one[space] for one in runs if any(metric in one[space] for metric in columns)]

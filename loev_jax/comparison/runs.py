@@ -11,12 +11,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from loev_jax import atomic
-from loev_jax.comparison.plan import REFERENCE, VARIANT, Plan, config_path
+from loev_jax.comparison.plan import RECIPES, REFERENCE, VARIANT, Plan, config_path
 from loev_jax.data import records
 from loev_jax.errors import UserError
 from loev_jax.evaluate import results
@@ -35,6 +35,9 @@ CURVES = tuple(curve(name) for name in ("tempo", "key", "instrument"))
 
 QUICK_SEGMENTS = 2
 """Of a clip, in a quick comparison: embedding takes a third of the time."""
+
+BASELINES = {RANDOM_INIT: "random init", SHUFFLED: "shuffled labels"}
+"""Sections beside that of the checkpoint, and what a table calls them."""
 
 _SECTIONS = (
     CHECKPOINT,
@@ -74,6 +77,17 @@ class Results:
         """The finished runs of a recipe, by seed."""
         keys = (key(name, seed) for seed in range(self.plan.seeds))
         return [self.runs[one] for one in keys if one in self.runs]
+
+    def sections(self, baselines: Iterable[str] = (RANDOM_INIT,)) -> list[tuple[str, str, str]]:
+        """What stands in a table, in order: a title, and the recipe and section that it is of.
+
+        Args:
+            baselines: of `BASELINES`, which are the reference's; then comes every recipe.
+        """
+        return [
+            *((BASELINES[section], REFERENCE, section) for section in baselines),
+            *((RECIPES[name], name, CHECKPOINT) for name in self.plan.steps),
+        ]
 
     def missing(self) -> list[tuple[str, int]]:
         """The runs to be done, in order."""

@@ -86,10 +86,7 @@ def test_branches_start_different_and_share_a_stem(name):
             assert float(jnp.abs(leaf[0] - leaf[1]).max()) > 1e-3, path
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(one, marks=pytest.mark.slow) if one == "sf_nfnet_f0" else one for one in SPECS],
-)
+@pytest.mark.parametrize("name", SPECS)
 def test_the_gradient_of_a_branch_leaves_the_others_alone(name):
     graph, state = branched(name)
 
