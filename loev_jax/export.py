@@ -23,7 +23,7 @@ from flax import nnx
 from jax import export as jax_export
 
 import loev_jax
-from loev_jax import checkpoint, config, frontend
+from loev_jax import checkpoint, config, frontend, run_config
 from loev_jax.embedder import ARTIFACT, CARD, PARAMETERS, Card, Embedder, Spaces
 from loev_jax.errors import UserError
 from loev_jax.model import Model
@@ -81,7 +81,7 @@ def restore(workdir: Path, step: int | None) -> tuple[config.Recipe, int, Model]
     Raises:
         UserError: no such run, or no such step.
     """
-    recipe = config.load(workdir)
+    recipe = run_config.load(workdir)
     if step is None:
         steps = checkpoint.steps(workdir)
         if not steps:
@@ -160,7 +160,7 @@ def _card(
         hop=mel.hop,
         spaces={name: shapes[name].shape[-1] for name in recipe.model.spaces},
         step=step,
-        recipe=config.load_config(workdir),
+        recipe=run_config.load_sections(workdir),
         versions={
             "loev_jax": loev_jax.__version__,
             "jax": jax.__version__,

@@ -17,7 +17,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from loev_jax import checkpoint, cluster, config, errors, fsdp, warm_start
+from loev_jax import checkpoint, cluster, config, errors, fsdp, run_config, warm_start
 from loev_jax import step as steps
 from loev_jax.checkpoint import Checkpoints
 from loev_jax.config import Recipe
@@ -101,7 +101,7 @@ def train(settings: ConfigDict, workdir: Path) -> int:
         SaveError: the last checkpoint of this run, or before a signal, could not be written.
     """
     recipe = config.read(settings)
-    config.check(settings, workdir)
+    run_config.check(settings, workdir)
     cluster.check_same(json.dumps(settings.to_dict(), sort_keys=True), "--config")
     first = cluster.agreed(max(checkpoint.steps(workdir), default=0))
     mesh = fsdp.make_mesh(shards=recipe.training.fsdp)
@@ -110,7 +110,7 @@ def train(settings: ConfigDict, workdir: Path) -> int:
     primary = jax.process_index() == 0
     with _claimed(workdir) if primary else nullcontext():
         if primary:
-            config.save(settings, workdir)
+            run_config.save(settings, workdir)
         status = 0
         # What says so itself is believed; else the last checkpoint is looked at once more.
         if not (first >= recipe.training.steps and cluster.agreed((workdir / DONE).exists())):

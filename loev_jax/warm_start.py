@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from safetensors import SafetensorError
 
-from loev_jax import checkpoint, config
+from loev_jax import checkpoint, run_config
 from loev_jax.config import Recipe, Start
 from loev_jax.embedder import PARAMETERS
 from loev_jax.encoders import mule
@@ -53,7 +53,7 @@ def read(start: Start, recipe: Recipe) -> Flat:
     path = Path(start.path)
     if (path / checkpoint.DIRECTORY).is_dir():
         step = start.step or max(checkpoint.steps(path), default=0)
-        model = checkpoint.restore_model(path, step, config.load(path))
+        model = checkpoint.restore_model(path, step, run_config.load(path))
         return flat(nnx.to_pure_dict(nnx.state(model)))
     file = path / PARAMETERS if path.is_dir() else path
     try:

@@ -13,7 +13,7 @@ import pytest
 import tiny_run
 from flax import nnx
 
-from loev_jax import checkpoint, config, fsdp, step
+from loev_jax import checkpoint, fsdp, run_config, step
 from loev_jax.errors import UserError
 
 
@@ -42,7 +42,7 @@ def test_steps_are_those_of_whole_checkpoints(run, tmp_path):
 
 
 def test_a_state_comes_back_on_another_number_of_devices(run):
-    recipe = config.load(run)
+    recipe = run_config.load(run)
     states = []
     for devices in (1, 8):
         mesh = fsdp.make_mesh(jax.devices()[:devices])
@@ -55,7 +55,7 @@ def test_a_state_comes_back_on_another_number_of_devices(run):
 
 
 def test_the_model_has_the_parameters_of_its_step(run):
-    recipe = config.load(run)
+    recipe = run_config.load(run)
     mesh = fsdp.make_mesh(jax.devices()[:1])
     with checkpoint.Checkpoints(run, keep=0) as checkpoints:
         state = checkpoints.restore(12, step.init(recipe, mesh))
@@ -65,7 +65,7 @@ def test_the_model_has_the_parameters_of_its_step(run):
 
 def test_the_model_has_the_average_where_there_is_one(tmp_path):
     tiny_run.write(tmp_path, average_decay=0.9)
-    recipe = config.load(tmp_path)
+    recipe = run_config.load(tmp_path)
     before = jax.device_get(step.init(recipe, fsdp.make_mesh(jax.devices()[:1])).params)
     params = nnx.to_pure_dict(nnx.state(checkpoint.restore_model(tmp_path, 1, recipe)))
     jax.tree.map(np.testing.assert_array_equal, params, before)
@@ -73,7 +73,7 @@ def test_the_model_has_the_average_where_there_is_one(tmp_path):
 
 def test_a_step_that_is_not_there_is_named(run):
     with pytest.raises(UserError, match="no checkpoint of step 5; checkpoints: 3, 12"):
-        checkpoint.restore_model(run, 5, config.load(run))
+        checkpoint.restore_model(run, 5, run_config.load(run))
 
 
 def test_a_damaged_checkpoint_is_named(run, tmp_path):
@@ -83,7 +83,7 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
         if path.is_file():
             path.write_bytes(b"")
     with pytest.raises(UserError, match="cannot be restored"):
-        checkpoint.restore_model(copy, 3, config.load(copy))
+        checkpoint.restore_model(copy, 3, run_config.load(copy))
 
 
 def truncate(whole):
@@ -116,7 +116,7 @@ HARM = (truncate, flip_a_bit, delete_half, delete_an_item, garble_the_sums)
 
 
 def newest(workdir):
-    like = step.init(config.load(workdir), fsdp.make_mesh(jax.devices()[:1]))
+    like = step.init(run_config.load(workdir), fsdp.make_mesh(jax.devices()[:1]))
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
         return checkpoints.newest(like)
 
@@ -154,7 +154,7 @@ def test_a_bit_that_flips_anywhere_is_noticed_or_changes_nothing(run, tmp_path):
     _, saved = newest(shutil.copytree(run, tmp_path / "copy"))
     with checkpoint.Checkpoints(run, keep=0) as checkpoints:
         expected = {12: saved, 3: checkpoints.restore(3, saved)}
-    recipe, draws = config.load(run), random.Random(0)
+    recipe, draws = run_config.load(run), random.Random(0)
     found = collections.Counter()
     for number in range(40):
         copy = shutil.copytree(run, tmp_path / str(number))
@@ -196,7 +196,7 @@ def test_a_model_of_flipped_bits_is_not_evaluated(run, tmp_path):
     shutil.copytree(run, copy)
     flip_a_bit(copy / "checkpoints" / "12")
     with pytest.raises(UserError, match=r"12/params: cannot be restored \(params/.* is not what"):
-        checkpoint.restore_model(copy, 12, config.load(copy))
+        checkpoint.restore_model(copy, 12, run_config.load(copy))
 
 
 def test_a_checkpoint_from_before_there_were_sums_is_read(run, tmp_path):
@@ -204,7 +204,7 @@ def test_a_checkpoint_from_before_there_were_sums_is_read(run, tmp_path):
     shutil.copytree(run, copy)
     shutil.rmtree(copy / "checkpoints" / "12" / "sums")
     assert newest(copy)[0] == 12
-    checkpoint.restore_model(copy, 12, config.load(copy))
+    checkpoint.restore_model(copy, 12, run_config.load(copy))
 
 
 @contextlib.contextmanager
@@ -220,7 +220,7 @@ def a_full_disk(room=4096):
 
 @ABANDONED
 def test_a_save_that_fails_is_told_and_tried_again(run, tmp_path, caplog):
-    like = step.init(config.load(run), fsdp.make_mesh(jax.devices()[:1]))
+    like = step.init(run_config.load(run), fsdp.make_mesh(jax.devices()[:1]))
     with checkpoint.Checkpoints(tmp_path, keep=0) as checkpoints:
         checkpoints.save(1, like)
         checkpoints.finish()
@@ -266,7 +266,7 @@ def test_the_remedy_is_that_of_the_reason(monkeypatch, reason, processes, remedy
 
 def test_only_the_newest_are_kept(tmp_path):
     tiny_run.write(tmp_path, steps=(1,))
-    recipe, mesh = config.load(tmp_path), fsdp.make_mesh(jax.devices()[:1])
+    recipe, mesh = run_config.load(tmp_path), fsdp.make_mesh(jax.devices()[:1])
     state = step.init(recipe, mesh)
     with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
         for number in (2, 3, 3):  # saving a step again changes nothing

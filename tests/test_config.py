@@ -1,6 +1,5 @@
 import functools
 import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -123,11 +122,6 @@ def test_a_variant_names_one_encoder():
         get_config(CONFIGS[0], "cnn,resnet")
 
 
-def test_the_defaults_are_a_recipe_and_survive_json(tmp_path):
-    config.save(config.default(), tmp_path)
-    assert config.load(tmp_path) == config.read(config.default())
-
-
 def test_sections_left_out_keep_their_defaults():
     recipe = config.read({"augment": {"gain": {"low": -3, "high": 3}}, "heads": {"level": "gain"}})
     assert recipe.views.kept == (("gain",),)
@@ -204,24 +198,6 @@ def test_what_is_wrong_is_named(change, named):
     assert "\n" not in str(caught.value)
 
 
-def test_a_directory_of_another_config_is_refused(tmp_path):
-    config.save(presets.recipe("small", {}), tmp_path)
-    written = (tmp_path / "config.json").read_text()
-    other = presets.recipe("small", {})
-    other.optimizer.learning_rate = 0.5
-    with pytest.raises(
-        UserError, match=r"config\.optimizer\.learning_rate is 0\.\d+ there and 0\.5"
-    ):
-        config.check(other, tmp_path)
-    assert (tmp_path / "config.json").read_text() == written
-
-
-def test_a_directory_that_is_no_run_is_left_alone(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text("mine")
-    with pytest.raises(UserError, match="is not empty and holds no run"):
-        config.check(presets.recipe("small", {}), tmp_path)
-
-
 def test_what_is_set_for_all_heads_is_set_for_each_but_those_set_alone():
     settings = presets.recipe("small", {"tempo": "time_stretch", "pitch": "pitch_shift"})
     settings.loss.temperature = 0.3
@@ -240,43 +216,3 @@ def test_heads_of_a_users_own_replace_those_of_a_preset():
     settings.loss.weights.tempo = 3.0
     with pytest.raises(UserError, match=r"weights\.tempo: no such head; heads: invariant, speed"):
         config.read(settings)
-
-
-def test_a_run_whose_config_does_not_name_every_head_goes_on(tmp_path):
-    """As those of before presets did."""
-    settings = presets.recipe("small", {"tempo": "time_stretch"})
-    old = settings.to_dict()
-    old["loss"] |= {"weights": {}, "equivariance_weights": {}, "temperatures": {"tempo": 0.2}}
-    config.save(ConfigDict(old), tmp_path)
-    config.check(settings, tmp_path)
-    settings.loss.weights.tempo = 2.0
-    with pytest.raises(UserError, match=r"loss\.weights\.tempo is 1\.0 there and 2\.0 here"):
-        config.check(settings, tmp_path)
-    # Nor is it another configuration that a preset names a head which was replaced.
-    settings = presets.recipe("", {"tempo": "time_stretch"})
-    settings.heads = {"speed": "time_stretch"}
-    old = settings.to_dict()
-    old["loss"] |= {"weights": {}, "equivariance_weights": {}, "temperatures": {}}
-    config.save(ConfigDict(old), tmp_path)
-    config.check(settings, tmp_path)
-
-
-def test_what_a_run_does_not_depend_on_may_change(tmp_path):
-    config.save(presets.recipe("small", {}), tmp_path)
-    moved = presets.recipe("small", {})
-    moved.data.threads = 1
-    moved.training.log_every = 7
-    config.check(moved, tmp_path)
-
-
-def test_a_damaged_config_is_named(tmp_path):
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json: not a config"):
-        config.load(tmp_path)
-    with pytest.raises(UserError, match="no such file"):
-        config.load(tmp_path / "nowhere")
-
-
-def test_config_json_is_readable(tmp_path):
-    config.save(presets.recipe("small", {"tempo": "time_stretch"}), tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["heads"] == {"tempo": "time_stretch"}

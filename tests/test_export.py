@@ -16,7 +16,7 @@ from flax import nnx
 from jax import export as jax_export
 
 import loev_jax
-from loev_jax import checkpoint, config, export, frontend
+from loev_jax import checkpoint, config, export, frontend, run_config
 from loev_jax import model as models
 from loev_jax.embedder import ARTIFACT, CARD, PARAMETERS
 from loev_jax.encoders import resnet
@@ -50,7 +50,7 @@ def exported_each(request, exported, tmp_path_factory):
 
 def training_model(workdir, waveforms):
     """Spaces from the restored nnx model itself."""
-    recipe = config.load(workdir)
+    recipe = run_config.load(workdir)
     model = checkpoint.restore_model(workdir, 2, recipe)
     compute = nnx.jit(lambda m, w: m.spaces(frontend.log_mel(recipe.views.frontend, w)))
     return jax.device_get(compute(model, waveforms))
@@ -166,7 +166,7 @@ def test_safetensors_hold_every_parameter_by_name(exported):
     workdir, model = exported
     stored = safetensors.numpy.load_file(model / PARAMETERS)
     assert stored["encoder.stem.layers.0.convolution.kernel"].shape == (3, 24, 8)
-    restored = checkpoint.restore_model(workdir, 2, config.load(workdir))
+    restored = checkpoint.restore_model(workdir, 2, run_config.load(workdir))
     leaves = jax.tree.leaves(nnx.state(restored))
     assert len(stored) == len(leaves)
     assert sum(p.size for p in stored.values()) == sum(leaf.size for leaf in leaves)
@@ -182,7 +182,7 @@ def test_config_describes_the_model(exported):
     assert card["sample_rate"] == 16_000
     assert card["segment_samples"] == round(SECONDS * 16_000)
     assert card["spaces"] == {"encoder": 40, "invariant": 6, "tempo": 6, "pitch": 6}
-    assert config.read(card["recipe"]) == config.load(workdir)
+    assert config.read(card["recipe"]) == run_config.load(workdir)
 
 
 def test_model_card_code_runs_without_this_package(exported):

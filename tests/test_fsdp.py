@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 from test_step import batch, tiny_settings
 
-from loev_jax import checkpoint, config, fsdp, step
+from loev_jax import checkpoint, config, fsdp, run_config, step
 from loev_jax.errors import UserError
 
 
@@ -147,7 +147,7 @@ def test_a_run_goes_on_with_other_shards(recipe, tmp_path):
 
 
 def test_shards_may_change_when_a_run_is_resumed(tmp_path):
-    config.save(sharded_settings(), tmp_path)
+    run_config.save(sharded_settings(), tmp_path)
     settings = sharded_settings()
     settings.training.fsdp = 2
-    config.check(settings, tmp_path)  # does not raise
+    run_config.check(settings, tmp_path)  # does not raise

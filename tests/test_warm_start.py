@@ -10,7 +10,7 @@ from encoders import mule_peer
 from flax import nnx
 from safetensors.numpy import save_file
 
-from loev_jax import checkpoint, config, export, fsdp, step, warm_start
+from loev_jax import checkpoint, config, export, fsdp, run_config, step, warm_start
 from loev_jax import model as models
 from loev_jax.config import Start
 from loev_jax.encoders import mule
@@ -37,7 +37,7 @@ def started(spec, given, where="there"):
 
 def other(run, **changes):
     """The recipe of the run with other sections."""
-    return config.read(config.load_config(run) | changes)
+    return config.read(run_config.load_sections(run) | changes)
 
 
 def equal(one, two):
@@ -45,7 +45,7 @@ def equal(one, two):
 
 
 def test_a_run_gives_all_its_parameters(run):
-    recipe = config.load(run)
+    recipe = run_config.load(run)
     for number, expected in ((0, 2), (1, 1)):
         given = warm_start.read(Start(str(run), number), recipe)
         params, rest = started(recipe.model, given)
@@ -56,7 +56,7 @@ def test_a_run_gives_all_its_parameters(run):
 
 def test_an_exported_model_gives_what_both_have(run, tmp_path):
     export.save(run, None, tmp_path / "MODEL")
-    recipe = config.load(run)
+    recipe = run_config.load(run)
     target = other(run, heads={"level": "gain", "tempo": "time_stretch"})
     for path in (tmp_path / "MODEL", tmp_path / "MODEL" / "model.safetensors"):
         given = warm_start.read(Start(str(path)), target)
@@ -113,14 +113,14 @@ def test_a_branch_starts_from_that_of_its_head(run, heads, origins):
 
 def test_one_space_starts_from_the_invariant_branch(run):
     theirs = drawn(other(run, branched=True).model, 1)
-    params, rest = started(config.load(run).model, warm_start.flat(theirs))
+    params, rest = started(run_config.load(run).model, warm_start.flat(theirs))
     assert rest == []
     equal(params["encoder"]["branch"], jax.tree.map(lambda x: x[0], theirs["encoder"]["branch"]))
 
 
 def test_a_head_of_another_size_is_drawn_whole(run):
     target = other(run, projection={"hidden": (16,), "outputs": 5}).model
-    given = warm_start.read(Start(str(run)), config.load(run))
+    given = warm_start.read(Start(str(run)), run_config.load(run))
     params, rest = started(target, given)
     heads = {"heads.invariant", "heads.pitch", "heads.tempo"}
     assert heads <= set(rest)
@@ -132,7 +132,7 @@ def test_a_head_of_another_size_is_drawn_whole(run):
 def test_parameters_in_shards_are_taken_where_they_lie(run, monkeypatch):
     """By shapes alone: a process may hold no more than a part of each."""
     monkeypatch.setattr(fsdp, "SMALLEST", 64)
-    recipe, mesh = config.load(run), fsdp.make_mesh(shards=8)
+    recipe, mesh = run_config.load(run), fsdp.make_mesh(shards=8)
     given = warm_start.read(Start(str(run)), recipe)
     abstract = step.abstract(recipe, mesh).params
     taken, rest = warm_start.fit(recipe.model, abstract, given, "there")
@@ -167,7 +167,7 @@ def test_weights_of_mule_are_taken(run, tmp_path, branched):
 
 
 def test_what_cannot_be_used_is_told(run, tmp_path):
-    recipe = config.load(run)
+    recipe = run_config.load(run)
     with pytest.raises(UserError, match="nowhere'"):
         warm_start.read(Start(str(tmp_path / "nowhere")), recipe)
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from loev_jax import checkpoint, config, fsdp, presets, step
+from loev_jax import checkpoint, fsdp, presets, run_config, step
 
 HEADS = {"tempo": "time_stretch", "pitch": "pitch_shift"}
 
@@ -36,8 +36,8 @@ def write(
     settings.encoder.compute_dtype = compute_dtype
     settings.projection.update(hidden=(16,), outputs=6)
     settings.optimizer.average_decay = average_decay
-    config.save(settings, workdir)
-    recipe = config.load(workdir)
+    run_config.save(settings, workdir)
+    recipe = run_config.load(workdir)
     state = jax.device_get(step.init(recipe, fsdp.make_mesh(jax.devices()[:1])))
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
         for number in steps:

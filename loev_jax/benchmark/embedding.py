@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 import loev_jax
-from loev_jax import config, export, fsdp, presets
+from loev_jax import export, fsdp, presets, run_config
 from loev_jax import step as steps
 from loev_jax.benchmark.timing import measure
 from loev_jax.checkpoint import Checkpoints
@@ -57,8 +57,8 @@ def _embedding(model: Embedder, audio: np.ndarray, rate: int) -> Any:
 def _exported(place: Path) -> Embedder:
     """A model of `configs/loev_tempo_pitch.py:small`, drawn, not trained, by way of files."""
     workdir = place / "run"
-    config.save(presets.recipe("small", HEADS), workdir)
-    state = steps.init(config.load(workdir), fsdp.make_mesh(jax.devices()[:1]))
+    run_config.save(presets.recipe("small", HEADS), workdir)
+    state = steps.init(run_config.load(workdir), fsdp.make_mesh(jax.devices()[:1]))
     with Checkpoints(workdir, keep=1) as checkpoints:
         checkpoints.save(1, state)
     export.save(workdir, None, place / "model")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from loev_jax import checkpoint, config
+from loev_jax import checkpoint, run_config
 from loev_jax import model as models
 from loev_jax.errors import UserError
 from loev_jax.evaluate import labels, report, resamples, results, splits
@@ -61,7 +61,7 @@ class Job:
             self.directory /= settings.split
         self.settings = settings
         self.failed = False
-        self._recipe = recipe = config.load(workdir)
+        self._recipe = recipe = run_config.load(workdir)
         self._data = str(data or recipe.data.path)
         self._splits = (
             splits.transfer(self._data, recipe.data.path)
@@ -327,9 +327,9 @@ def _step(step: str, present: list[int], workdir: Path) -> int:
 def _watch(
     workdir: Path, tasks: Sequence[str] | None, settings: Settings, data: Path | None
 ) -> Job:
-    if not (workdir / config.FILE).exists():
+    if not (workdir / run_config.FILE).exists():
         say(f"{workdir}: waiting for training to begin")
-    while not (workdir / config.FILE).exists():
+    while not (workdir / run_config.FILE).exists():
         time.sleep(_POLL_SECONDS)
     job = Job(workdir, tasks, settings, data)
     while True:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from loev_jax import checkpoint, config
+from loev_jax import checkpoint, run_config
 from loev_jax.corpus import roll
 from loev_jax.data import audio, records
 from loev_jax.errors import UserError
@@ -162,7 +162,7 @@ def search(
     """
     if top < 1:
         raise UserError(f"--top={top}: give a number of at least 1")
-    recipe = config.load(workdir)
+    recipe = run_config.load(workdir)
     present = checkpoint.steps(workdir)
     if not present:
         raise UserError(f"{workdir} has no checkpoint yet: train first")

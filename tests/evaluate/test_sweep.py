@@ -5,7 +5,7 @@ import pytest
 import tiny_music
 import tiny_run
 
-from loev_jax import checkpoint, config, presets
+from loev_jax import checkpoint, config, presets, run_config
 from loev_jax.augment import analysis
 from loev_jax.data import records
 from loev_jax.evaluate import sweep
@@ -16,7 +16,9 @@ from loev_jax.evaluate.spaces import Embedder
 def recipe(tmp_path_factory):
     directory = tmp_path_factory.mktemp("sweep")
     tiny_run.write(directory)
-    return config.load(directory), checkpoint.restore_model(directory, 1, config.load(directory))
+    return run_config.load(directory), checkpoint.restore_model(
+        directory, 1, run_config.load(directory)
+    )
 
 
 def test_the_first_view_is_plain_and_the_last_ones_change_one_thing(recipe):

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from tiny_training import command
 
-from loev_jax import checkpoint, config, fsdp, step
+from loev_jax import checkpoint, fsdp, run_config, step
 
 FEW = 10
 MORE = 40
@@ -59,7 +59,7 @@ def metrics(workdir):
 
 
 def state(workdir, last):
-    recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
+    recipe, mesh = run_config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
         return jax.device_get(checkpoints.restore(last, step.init(recipe, mesh)))
 

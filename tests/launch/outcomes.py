@@ -6,12 +6,12 @@ import jax
 import numpy as np
 from tiny_training import STEPS
 
-from loev_jax import checkpoint, config, fsdp, step
+from loev_jax import checkpoint, fsdp, run_config, step
 
 
 def outcome(workdir):
     """All that a run ends with: its metrics as they are, its checkpoints, the last state."""
-    recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
+    recipe, mesh = run_config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
         state = checkpoints.restore(STEPS, step.init(recipe, mesh))
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

@@ -14,7 +14,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import STEPS, command
 
-from loev_jax import checkpoint, config, fsdp, step
+from loev_jax import checkpoint, fsdp, run_config, step
 
 HEADS = ("invariant", "tempo", "pitch")
 
@@ -54,7 +54,7 @@ def lines(workdir):
 @pytest.mark.slow
 def test_looking_changes_nothing_that_is_trained(seen, undisturbed):
     def state(workdir):
-        recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
+        recipe, mesh = run_config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
         with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
             return jax.device_get(checkpoints.restore(STEPS, step.init(recipe, mesh)))
 

@@ -11,7 +11,7 @@ import tiny_music
 import tiny_run
 
 import loev_jax
-from loev_jax import config
+from loev_jax import run_config
 from loev_jax.corpus import humming, scores
 from loev_jax.data import records
 from loev_jax.errors import UserError
@@ -78,7 +78,7 @@ def test_a_hum_in_a_file_is_ranked_as_by_the_loaded_model(run, tmp_path):
     _, _, *rows = rows_of(done)
 
     model = loev_jax.load(run / "run")
-    views = config.load(run / "run").views
+    views = run_config.load(run / "run").views
     length = views.frontend.samples(views.frames)
 
     def track(audio):

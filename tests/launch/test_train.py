@@ -17,12 +17,12 @@ import pytest
 from flax import nnx
 from tiny_training import STEPS, command
 
-from loev_jax import checkpoint, config, fsdp, step, train
+from loev_jax import checkpoint, fsdp, run_config, step, train
 from loev_jax.errors import UserError
 
 
 def final_params(workdir):
-    recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
+    recipe, mesh = run_config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
         return jax.device_get(checkpoints.restore(STEPS, step.init(recipe, mesh)))
 
@@ -38,7 +38,7 @@ def test_a_run_leaves_what_it_promises(undisturbed):
     assert logged_steps(workdir) == list(range(5, STEPS + 1, 5))
     assert (workdir / "DONE").read_text() == f"{STEPS}\n"
     assert list((workdir / "train").glob("events.out.tfevents.*"))
-    assert config.load(workdir).training.steps == STEPS
+    assert run_config.load(workdir).training.steps == STEPS
     assert "encoder/stem/layers/0/convolution/kernel" in log  # the parameter overview
     assert "contrastive/tempo" in log
 
@@ -256,7 +256,7 @@ def test_a_run_that_diverges_stops_at_once_and_keeps_its_good_checkpoints(corpus
     assert (line["step"], line["skipped_in_a_row"]) == (8, 7)
     assert None in (line["loss"], line["gradient_norm"], line["update_norm"])  # not finite
     assert checkpoint.steps(workdir) == [9]
-    state = nnx.state(checkpoint.restore_model(workdir, 9, config.load(workdir)))
+    state = nnx.state(checkpoint.restore_model(workdir, 9, run_config.load(workdir)))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nnx.to_pure_dict(state)))
 
 
@@ -276,7 +276,7 @@ def test_a_run_starts_from_another(undisturbed, corpus, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert f"parameters from {undisturbed[0]}; drawn: none" in result.stderr
-    recipe, mesh = config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
+    recipe, mesh = run_config.load(workdir), fsdp.make_mesh(jax.devices()[:1])
     fresh = step.init(recipe, mesh)
     with checkpoint.Checkpoints(workdir, keep=0) as checkpoints:
         first, second = (checkpoints.restore(number, fresh) for number in (1, 2))
@@ -289,7 +289,7 @@ def test_a_run_starts_from_another(undisturbed, corpus, tmp_path):
 
 
 def test_a_batch_that_does_not_fit_is_one_line(undisturbed):
-    recipe = config.load(undisturbed[0])
+    recipe = run_config.load(undisturbed[0])
     line = (
         r"config\.training\.clips: 4 do not fit the memory of \d devices \(.*EXHAUSTED.*\); "
         r"try config\.training\.micro_batches=2 or fewer clips; launch/compile\.py tells"
