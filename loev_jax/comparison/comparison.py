@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import logging
@@ -13,10 +13,10 @@ from loev_jax.comparison import classical, curves, paired, report, runs
 from loev_jax.comparison import plan as plans
 from loev_jax.comparison.plan import Plan
 from loev_jax.comparison.runs import Results
-from loev_jax.data import records
+from loev_jax.data import processes, records
 from loev_jax.errors import UserError
 from loev_jax.evaluate import splits
-from loev_jax.evaluate.clips import choose
+from loev_jax.evaluate.clips import Source, choose
 
 QUICK_CLIPS = 800
 """Of a split, in a quick comparison."""
@@ -65,16 +65,34 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
         settings: what is asked for.
 
     Raises:
-        UserError: there is no such recipe, no data set, another plan in `out`, or a run failed.
+        UserError: there is no such recipe, no data set, another plan in `out`, another process that
+            fills it, or a run failed.
     """
     names = plans.choose(settings.only)
     paths = dict.fromkeys((settings.data, settings.scored))  # opened before minutes are spent
     opened = {path: splits.open_all(path, splits.TEST) for path in paths}
-    for directory in (out, workdirs):
-        try:
+    try:
+        for directory in (out, workdirs):
             directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out={directory}: {error.strerror}") from error
+        file = (out / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from error
+    with file as lock:
+        # Each writes all that it knows: of two, the last would leave nothing of the other's runs.
+        processes.lock(lock, f"--out={out}: another process is comparing there; wait for it")
+        _fill(root, out, workdirs, settings, names, opened)
+    show(out)
+
+
+def _fill(
+    root: Path,
+    out: Path,
+    workdirs: Path,
+    settings: Settings,
+    names: Sequence[str],
+    opened: Mapping[str, Mapping[str, Source]],
+) -> None:
+    """Runs what is missing of the recipes `names`. The data sets are `opened`, by path."""
     clips = "+".join(splits.digest(one, None) for one in opened.values())
     results = _planned(root, names, settings, clips, out)
     heard = choose(len(opened[settings.scored][splits.TEST]), results.plan.most)
@@ -100,7 +118,6 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
             dearer=not settings.quick and seed == 0,
         )
         _keep(out, results, workdirs)
-    show(out)
 
 
 def _keep(out: Path, results: Results, workdirs: Path) -> None:

@@ -12,6 +12,7 @@ from loev_jax import picture
 from loev_jax.evaluate.changes import MEASURABLE, kept_by, quantities
 from loev_jax.evaluate.invariance import Invariance
 from loev_jax.evaluate.results import CHECKPOINT, HEADS
+from loev_jax.heads import INVARIANT
 
 
 def equivariance(
@@ -43,6 +44,8 @@ def disentanglement(
 ) -> tuple[float, float] | None:
     """Mean R² of what the heads keep, and of what they do not keep but another does.
 
+    The invariant head keeps nothing, so all that is read from it is of the second kind.
+
     Args:
         result: of an evaluation.
         section: of it, that of the checkpoint or of random init.
@@ -52,7 +55,7 @@ def disentanglement(
     """
     heads = {
         name: {one for augmentation in kept for one in MEASURABLE.get(augmentation, ())}
-        for name, kept in result.get(HEADS, {}).items()
+        for name, kept in {INVARIANT: (), **result.get(HEADS, {})}.items()
     }
     kept_by_any = set().union(*heads.values())
     names, table = equivariance(result, section)

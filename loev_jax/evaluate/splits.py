@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,18 +88,25 @@ def transfer(path: str, own: str) -> dict[str, Source]:
         own: of that which the run was trained on, where probes are fitted and picked.
 
     Raises:
-        UserError: a data set cannot be opened, or the run knows a piece of the other's.
+        UserError: a data set cannot be opened, or the run knows music of the other's.
     """
     fitted = {name: records.open_split(own, name) for name in (TRAIN, VALIDATION)}
     scored = records.open_split(path, WHOLE)
-    seen = {piece for one in fitted.values() for piece in one.labels(records.PIECE)}
-    if known := sorted(seen & {*scored.labels(records.PIECE)}):
+    seen = set[str | bytes]().union(*map(_music, (clip for one in fitted.values() for clip in one)))
+    if known := sorted(
+        {clip[records.PIECE] for clip in scored if not seen.isdisjoint(_music(clip))}
+    ):
         raise UserError(
-            f"--split={WHOLE}: {len(known)} pieces of {path} are among those that the run was "
-            f"trained on or would be read with, such as {str(known[0])!r}: give --data with other "
-            "music"
+            f"--split={WHOLE}: {len(known)} pieces of {path} are, by their name or their very "
+            "audio, among those that the run was trained on or would be read with, such as "
+            f"{str(known[0])!r}: give --data with other music, under names of its own"
         )
     return {**fitted, TEST: scored}
+
+
+def _music(clip: Mapping[str, Any]) -> tuple[str, bytes]:
+    """What a clip is known by: its piece, and its audio, which is the same under another name."""
+    return clip[records.PIECE], hashlib.blake2b(clip[records.AUDIO], digest_size=16).digest()
 
 
 def digest(splits: Mapping[str, Source], most: int | None) -> str:

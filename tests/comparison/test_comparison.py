@@ -8,6 +8,7 @@ import pytest
 
 from loev_jax.comparison import comparison, runs
 from loev_jax.comparison import plan as plans
+from loev_jax.data import processes
 from loev_jax.errors import UserError
 
 ALL = list(made_up.STEPS)
@@ -102,6 +103,18 @@ def test_what_broke_off_goes_on(laboratory, tmp_path):
     laboratory.breaks_at, laboratory.pace = None, 3.0
     compare(tmp_path, seeds=3)
     assert [run[:2] for run in laboratory.done] == [(n, s) for s in (0, 1, 2) for n in ALL]
+
+
+def test_a_directory_is_filled_by_one_process(laboratory, tmp_path, monkeypatch):
+    """Two would each write all that they know, and lose what the other did."""
+    monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.0)
+    with (tmp_path / ".lock").open("w") as held:
+        processes.lock(held, "")
+        with pytest.raises(UserError, match="another process is comparing there"):
+            compare(tmp_path)
+    assert laboratory.done == []
+    compare(tmp_path)
+    assert len(laboratory.done) == 6
 
 
 def test_a_recipe_added_on_a_slower_day_gets_equal_time(laboratory, tmp_path):

@@ -25,6 +25,10 @@ def test_the_diagonal_is_what_a_head_keeps(result):
     untrained = {"tempo": {"time_stretch_r2": 0.3, "pitch_shift_r2": 0.1}, "pitch": {}}
     beside = report.summary(result | {"random_init": untrained}, "run")
     assert beside.endswith("in the others .15; of random init .30 and .10")
+    result["spaces"]["invariant"] = {"time_stretch_r2": 0.4, "pitch_shift_r2": 0.5}
+    on, off = matrices.disentanglement(result)
+    assert (on, off) == (pytest.approx(0.75), pytest.approx(np.mean([0.2, 0.1, 0.4, 0.5])))
+    del result["spaces"]["invariant"]
     result["heads"]["pitch"] = ["reverb"]  # then no head keeps the shift, and it does not count
     assert matrices.disentanglement(result) == (pytest.approx(0.8), pytest.approx(0.1))
     result["heads"] = {"tempo": ["time_stretch"]}

@@ -58,8 +58,20 @@ def test_music_that_the_run_knows_is_refused(own, recordings, tmp_path):
     with pytest.raises(UserError, match=r"--split=all: \d+ pieces of .* such as '.*: give --data"):
         splits.transfer(str(own), str(own))
     more = shutil.copytree(own, tmp_path / "more")
-    with pytest.raises(UserError, match=r"--split=all: \d+ pieces of .*more are among those"):
+    with pytest.raises(UserError, match=r"--split=all: \d+ pieces of .*more are, by their name"):
         splits.transfer(str(more), str(own))
+
+
+def test_music_that_the_run_knows_is_refused_under_another_name(own, tmp_path, monkeypatch):
+    named = tiny_music.record
+
+    def renamed(split, number, **others):
+        return named(split, number, **others) | {"piece": f"another{number // 2}"}
+
+    monkeypatch.setattr(tiny_music, "record", renamed)
+    tiny_music.write(tmp_path / "renamed", {"train": 2, "test": 2})
+    with pytest.raises(UserError, match=r"1 pieces of .* their very audio, .* such as 'another0'"):
+        splits.transfer(str(tmp_path / "renamed"), str(own))
 
 
 def test_a_folder_of_few_files_is_told_of_it(recordings):
