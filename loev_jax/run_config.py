@@ -1,4 +1,4 @@
-"""The config that a run's directory keeps, so that nothing goes on with another one."""
+"""What a run's directory keeps of its config and its data, so that nothing goes on with others."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from loev_jax import atomic, config
+from loev_jax.data.records import Split
 from loev_jax.errors import UserError
 from loev_jax.losses.objective import Loss
 
 FILE = "config.json"
+DATA_FILE = "data.json"
 
 # Fields of a run that may change when it is resumed: they change nothing that it computes, but for
 # the rounding of sums.
@@ -32,17 +34,13 @@ def load(workdir: Path) -> config.Recipe:
 
 def load_sections(workdir: Path) -> dict[str, Any]:
     """What `save` wrote. Raises UserError as `load` does."""
-    path = Path(workdir) / FILE
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give the --workdir of a training run") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not a config ({error}); restore it or start anew") from None
+    return _read(Path(workdir) / FILE)
 
 
 def check(settings: ConfigDict, workdir: Path) -> None:
     """Checks that a directory is new or holds a run of this config.
+
+    Where its data lies may differ, if the directory keeps what tells the data by (`check_data`).
 
     Raises:
         UserError: it holds a run of another one, and the first field that differs.
@@ -53,13 +51,14 @@ def check(settings: ConfigDict, workdir: Path) -> None:
         if workdir.exists() and any(path.name != ".lock" for path in workdir.iterdir()):
             raise UserError(f"{workdir}: is not empty and holds no run; choose another --workdir")
         return
+    free = (*FREE, "data.path") if (workdir / DATA_FILE).exists() else FREE
     kept, given = (
         _with_heads(one) for one in (load_sections(workdir), json.loads(settings.to_json()))
     )
     differing = [
         f"{name} is {there!r} there and {here!r} here"
         for name, there, here in _differences(kept, given)
-        if name not in FREE
+        if name not in free
     ]
     if differing:
         more = f" and {len(differing) - 1} more fields differ" if differing[1:] else ""
@@ -69,23 +68,54 @@ def check(settings: ConfigDict, workdir: Path) -> None:
         )
 
 
+def check_data(clips: Split, workdir: Path) -> None:
+    """Checks that a directory is new or holds a run that is trained on these clips.
+
+    Raises:
+        UserError: it holds a run of other clips.
+    """
+    path = Path(workdir) / DATA_FILE
+    # Runs from before it was kept are told by the path of their data alone.
+    if path.exists() and _read(path) != clips.identity():
+        raise UserError(
+            f"config.data.path: {clips.path} does not hold the clips that the run in {workdir} is "
+            "trained on; give the data set that does, or choose another --workdir"
+        )
+
+
 def save(settings: ConfigDict, workdir: Path) -> None:
     """Writes `config.json` of a run, whole or not at all.
 
     Raises:
         UserError: it cannot be written there.
     """
-    workdir = Path(workdir)
-    text = json.dumps(json.loads(settings.to_json()), indent=2, sort_keys=True) + "\n"
+    _write(json.loads(settings.to_json()), Path(workdir) / FILE)
+
+
+def save_data(clips: Split, workdir: Path) -> None:
+    """Writes what tells the clips that a run is trained on. Raises UserError as `save` does."""
+    _write(clips.identity(), Path(workdir) / DATA_FILE)
+
+
+def _write(content: dict[str, Any], path: Path) -> None:
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(workdir / FILE) as partial:
-            partial.write_text(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(path) as partial:
+            partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
     except OSError as error:
         raise UserError(
-            f"--workdir={workdir}: {FILE} cannot be written ({error.strerror}); make room for it, "
-            "or choose another directory"
+            f"--workdir={path.parent}: {path.name} cannot be written ({error.strerror}); make room "
+            "for it, or choose another directory"
         ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the --workdir of a training run") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); restore it or start anew") from None
 
 
 def _with_heads(sections: dict[str, Any]) -> dict[str, Any]:

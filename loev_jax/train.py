@@ -22,7 +22,7 @@ from loev_jax import step as steps
 from loev_jax.checkpoint import Checkpoints
 from loev_jax.config import Recipe
 from loev_jax.data import pipeline, processes
-from loev_jax.data.records import open_split
+from loev_jax.data.records import Split, open_split
 from loev_jax.errors import UserError
 from loev_jax.monitor import inspection
 from loev_jax.monitor.log import Log
@@ -48,24 +48,24 @@ def _claimed(workdir: Path) -> Iterator[None]:
         yield
 
 
-def _source(recipe: Recipe, mesh: Mesh) -> Callable[[int], Iterator[steps.Batch]]:
+def _source(recipe: Recipe, clips: Split, mesh: Mesh) -> Callable[[int], Iterator[steps.Batch]]:
     """Global batches on the device, from any step on; bad data is told at once."""
-    devices, clips, parts = mesh.size, recipe.training.clips, recipe.training.micro_batches
+    devices, size, parts = mesh.size, recipe.training.clips, recipe.training.micro_batches
     unit, what = steps.unit(recipe, devices), f"the {devices} devices"
     if parts > 1:
         what += f" times config.training.micro_batches={parts}"
     if recipe.views.augmentations.mixes:
         what += " and in pairs to be mixed"
-    if clips % unit:
+    if size % unit:
         raise UserError(
-            f"config.training.clips: {clips} is not divisible by {what}; "
-            f"try {clips // unit * unit or unit}"
+            f"config.training.clips: {size} is not divisible by {what}; "
+            f"try {size // unit * unit or unit}"
         )
     from_step = functools.partial(
         pipeline.batches,
-        open_split(recipe.data.path, recipe.data.split),
+        clips,
         seed=recipe.seed,
-        batch_size=clips,
+        batch_size=size,
         window_samples=recipe.views.window_samples,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -88,8 +88,8 @@ def train(settings: ConfigDict, workdir: Path) -> int:
 
     Args:
         settings: the config, as in `loev_jax.config.default()`.
-        workdir: gets `config.json`, `checkpoints/`, `train/` (events), `metrics.jsonl` and, at the
-            end, `DONE`.
+        workdir: gets `config.json`, `data.json`, `checkpoints/`, `train/` (events),
+            `metrics.jsonl` and, at the end, `DONE`.
 
     Returns:
         0, or 128 + the number of the signal that stopped it, after saving.
@@ -105,12 +105,15 @@ def train(settings: ConfigDict, workdir: Path) -> int:
     cluster.check_same(json.dumps(settings.to_dict(), sort_keys=True), "--config")
     first = cluster.agreed(max(checkpoint.steps(workdir), default=0))
     mesh = fsdp.make_mesh(shards=recipe.training.fsdp)
-    source = _source(recipe, mesh)
+    clips = open_split(recipe.data.path, recipe.data.split)
+    run_config.check_data(clips, workdir)
+    source = _source(recipe, clips, mesh)
     warm = warm_start.read(recipe.start, recipe) if recipe.start.path and not first else None
     primary = jax.process_index() == 0
     with _claimed(workdir) if primary else nullcontext():
         if primary:
             run_config.save(settings, workdir)
+            run_config.save_data(clips, workdir)
         status = 0
         # What says so itself is believed; else the last checkpoint is looked at once more.
         if not (first >= recipe.training.steps and cluster.agreed((workdir / DONE).exists())):

@@ -1,11 +1,14 @@
 """The config that a run's directory keeps."""
 
 import json
+import shutil
 
 import pytest
+import tiny_music
 from ml_collections import ConfigDict
 
 from loev_jax import config, presets, run_config
+from loev_jax.data import records
 from loev_jax.errors import UserError
 
 
@@ -59,9 +62,33 @@ def test_what_a_run_does_not_depend_on_may_change(tmp_path):
     run_config.check(moved, tmp_path)
 
 
+def test_a_run_goes_on_with_its_data_wherever_it_lies(tmp_path):
+    here, there, other = (tmp_path / name for name in ("here", "there", "other"))
+    tiny_music.write(here, {"train": 20})
+    shutil.copytree(here, there)
+    tiny_music.write(other, {"train": 20}, lengths={"train19": 1.5})
+    workdir, settings = tmp_path / "run", presets.recipe("small", {})
+    settings.data.path = str(here)
+    run_config.save(settings, workdir)
+    moved = presets.recipe("small", {})
+    moved.data.path = str(there)
+    with pytest.raises(UserError, match=r"config\.data\.path is .*here' there and .*there' here"):
+        run_config.check(moved, workdir)  # a run from before there was data.json
+    run_config.check_data(records.open_split(other, "train"), workdir)
+    run_config.save_data(records.open_split(here, "train"), workdir)
+    run_config.check(moved, workdir)
+    run_config.check_data(records.open_split(there, "train"), workdir)
+    for split in (records.open_split(other, "train"), records.open_split(here, "train[:19]")):
+        with pytest.raises(UserError, match=r"does not hold the clips that the run in .*/run is"):
+            run_config.check_data(split, workdir)
+    (workdir / "data.json").write_text("{")
+    with pytest.raises(UserError, match=r"data\.json: damaged"):
+        run_config.check_data(records.open_split(here, "train"), workdir)
+
+
 def test_a_damaged_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json: not a config"):
+    with pytest.raises(UserError, match=r"config\.json: damaged"):
         run_config.load(tmp_path)
     with pytest.raises(UserError, match="no such file"):
         run_config.load(tmp_path / "nowhere")

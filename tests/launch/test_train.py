@@ -68,7 +68,7 @@ def test_a_finished_run_is_left_alone(undisturbed, corpus, tmp_path):
 
 
 def test_a_stopped_run_ends_as_one_that_was_not(undisturbed, corpus, tmp_path):
-    """Stopped in mid-run and started again: the same parameters, bit for bit. Kills: test_kills."""
+    """Stopped in mid-run and started again, its data elsewhere by then: the same, bit for bit."""
     workdir = tmp_path / "run"
     process = subprocess.Popen(
         [sys.executable, *command(workdir, corpus)],
@@ -86,9 +86,11 @@ def test_a_stopped_run_ends_as_one_that_was_not(undisturbed, corpus, tmp_path):
     assert process.wait(timeout=100) == 128 + signal.SIGTERM
     assert not (workdir / "DONE").exists()
     assert max(checkpoint.steps(workdir)) < STEPS
-    result = entry_point.run(*command(workdir, corpus))
+    moved = shutil.copytree(corpus, tmp_path / "moved")
+    result = entry_point.run(*command(workdir, moved))
     assert result.returncode == 0, result.stderr
     assert "resumed from step" in result.stderr
+    assert run_config.load(workdir).data.path == str(moved)
     assert logged_steps(workdir) == list(range(5, STEPS + 1, 5))
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(undisturbed[0]))
 
