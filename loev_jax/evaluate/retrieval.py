@@ -15,7 +15,7 @@ from loev_jax.evaluate import figures, labels, sweep
 from loev_jax.evaluate.changes import ORDERED
 from loev_jax.evaluate.evaluator import too_few
 from loev_jax.evaluate.invariance import too_short
-from loev_jax.evaluate.metrics import KEYS, key_scores, ranks, tempo_hits
+from loev_jax.evaluate.metrics import KEYS, key_scores, tempo_hits
 from loev_jax.evaluate.spaces import Facts, Vectored
 
 TOLERANCE = 0.08
@@ -25,29 +25,59 @@ TEMPO_TOLERANCE = 0.04
 """The same for Acc1 and Acc2."""
 
 
+ROWS = 1024
+"""Queries that are compared with a whole gallery at once: what bounds the memory of many."""
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    return rows / np.maximum(length, 1e-12)
+
+
 def cosines(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """[queries, size] x [gallery, size] → [queries, gallery]; a zero vector is like nothing."""
-
-    def unit(rows: np.ndarray) -> np.ndarray:
-        length = np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows / np.maximum(length, 1e-12)
-
-    return unit(queries.astype(np.float64)) @ unit(gallery.astype(np.float64)).T
+    return _unit(queries) @ _unit(gallery).T
 
 
-def neighbours(tracks: np.ndarray, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest other piece of each clip.
+def _blocks(queries: np.ndarray, gallery: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`cosines` of up to `ROWS` queries at a time: their numbers, [rows], and [rows, gallery]."""
+    there = _unit(gallery).T
+    for first in range(0, len(queries), ROWS):
+        rows = np.arange(first, min(first + ROWS, len(queries)))
+        yield rows, _unit(queries[rows]) @ there
+
+
+def nearest(
+    queries: np.ndarray, gallery: np.ndarray, pieces: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest clip of another piece.
 
     Args:
-        tracks: [n, size].
-        pieces: [n].
+        queries: [n, size].
+        gallery: [n, size], of the same clips.
+        pieces: of the clips, [n].
 
     Returns:
-        Queries that have a clip of another piece, and the neighbour of each, [queries] both.
+        Queries that have a clip of another piece, and what each finds, [queries] both.
     """
-    similarity = np.where(pieces[:, None] == pieces[None, :], -np.inf, cosines(tracks, tracks))
-    queries = np.flatnonzero(np.isfinite(similarity.max(axis=1)))
-    return queries, similarity[queries].argmax(axis=1)
+    numbers = np.unique(pieces, return_inverse=True)[1]
+    asked, found = [np.zeros(0, int)], [np.zeros(0, int)]
+    for rows, alike in _blocks(queries, gallery):
+        alike[numbers[rows, None] == numbers[None, :]] = -np.inf
+        there = np.isfinite(alike.max(axis=1))
+        asked.append(rows[there])
+        found.append(alike[there].argmax(axis=1))
+    return np.concatenate(asked), np.concatenate(found)
+
+
+def own_ranks(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """`metrics.ranks` of `cosines`: where each query finds its own clip, [n, size] both → [n]."""
+    return np.concatenate(
+        [
+            np.sum(alike >= np.take_along_axis(alike, rows[:, None], axis=1), axis=1)
+            for rows, alike in _blocks(queries, gallery)
+        ]
+    )
 
 
 def _same_tempo(query: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -109,12 +139,10 @@ def _sides(
         for gallery in SIDES:
             wanted, there = after(test, name, query), after(test, name, gallery)
             known = labels.present(wanted)
-            alike = cosines(spaces[query][known], spaces[gallery][known])
             of = pieces[known]
-            alike = np.where(of[:, None] == of[None, :], -np.inf, alike)
-            asked = np.flatnonzero(np.isfinite(alike.max(axis=1)))
-            found = alike[asked].argmax(axis=1)
-            yield query, gallery, wanted[known][asked], there[known][found], of[asked]
+            asked, found = nearest(spaces[query][known], spaces[gallery][known], of)
+            if len(asked):  # labels may all be of clips that are too short for a pair
+                yield query, gallery, wanted[known][asked], there[known][found], of[asked]
 
 
 def copy_ranks(views: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -196,13 +224,13 @@ class Retrieval:
                 continue
             values = attribute.parse(test.labels[attribute.column])
             there = labels.present(values)
-            queries, found = neighbours(tracks[there], test.pieces[there])
+            queries, found = nearest(tracks[there], tracks[there], test.pieces[there])
             shared = attribute.agreement(values[there][queries], values[there][found])
             scores[part] = figures.mean(shared, test.pieces[there][queries])
             if "same_clip" not in lacking:
                 scores |= self._of_sides(test, {"clean": clean, "moved": moved}, part)
         if "same_clip" not in lacking:
-            place = ranks(cosines(clean, moved))
+            place = own_ranks(clean, moved)
             pieces = test.pieces[test.paired]
             scores |= {f"same_clip_r{k}": figures.mean(place <= k, pieces) for k in (1, 5, 10)}
             scores["same_clip_mrr"] = figures.mean(1.0 / place, pieces)

@@ -1,4 +1,5 @@
 import dataclasses
+import tracemalloc
 
 import mir_eval
 import numpy as np
@@ -47,14 +48,52 @@ def test_each_space_finds_its_own_attribute():
 def test_neighbours_are_of_another_piece_even_when_copies_are_at_hand():
     tracks = np.array([[1.0, 0.0], [1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
     pieces = np.array(["a", "a", "b", "c"])
-    queries, found = retrieval.neighbours(tracks, pieces)
+    queries, found = retrieval.nearest(tracks, tracks, pieces)
     assert queries.tolist() == [0, 1, 2, 3]
     assert found.tolist() == [2, 2, 0, 2]
 
 
 def test_a_query_without_another_piece_is_no_query():
-    queries, _ = retrieval.neighbours(np.eye(2), np.array(["a", "a"]))
+    queries, _ = retrieval.nearest(np.eye(2), np.eye(2), np.array(["a", "a"]))
     assert queries.tolist() == []
+
+
+def test_many_clips_are_looked_for_some_at_a_time(monkeypatch):
+    """What is found does not depend on how many at once, nor the memory on how many in all."""
+    known = synthetic.facts(seed=3, clips={"test": 40})
+    rng = np.random.default_rng(4)
+    clean = rng.normal(size=(40, 8))
+    moved = {"x": clean + rng.normal(size=(40, 8))}
+    vectors = {"test": Vectored({"x": rng.normal(size=(40, 8))}, {"x": clean}, moved)}
+    together = retrieval.Retrieval().score(known, vectors, "x")
+    monkeypatch.setattr(retrieval, "ROWS", 7)
+    assert retrieval.Retrieval().score(known, vectors, "x") == together
+    monkeypatch.undo()
+    many = rng.normal(size=(12_000, 4))
+    tracemalloc.start()
+    retrieval.nearest(many, many, np.arange(12_000))
+    retrieval.own_ranks(many, many)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * retrieval.ROWS * 12_000 * 8  # all at once: 1.2 GB for each matrix
+
+
+def test_labels_of_clips_that_are_too_short_for_a_pair_leave_the_rest_alone():
+    known = synthetic.facts(clips={"test": 20})
+    test, late = known["test"], np.arange(20) >= 10
+    labels = {
+        "tempo": np.where(late, np.nan, test.labels["tempo"]),
+        "key": np.where(late, np.nan, test.labels["key"]),
+    }
+    differences = {name: value[late] for name, value in test.differences.items()}
+    test = dataclasses.replace(test, labels=labels, paired=late, differences=differences)
+    rng = np.random.default_rng(0)
+    pairs = {"x": rng.normal(size=(10, 4))}
+    vectors = {"test": Vectored({"x": rng.normal(size=(20, 4))}, pairs, pairs)}
+    score = retrieval.Retrieval().score({"test": test}, vectors, "x")
+    assert score["same_clip_mrr"] == 1.0
+    assert {"neighbour_tempo", "neighbour_key"} < set(score)
+    assert not any("clean" in name for name in score)
 
 
 def test_the_same_clip_is_found_unless_the_space_collapsed():
