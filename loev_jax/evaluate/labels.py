@@ -27,10 +27,10 @@ MOST_CLASSES = 50
 def kind(values: np.ndarray) -> Kind:
     """Tells a class from a number, as far as the values show it: [n].
 
-    Text is a class, tags where any of it has a `SEPARATOR`. Whole numbers of which there are not
-    more than `MOST_CLASSES` are classes too.
+    Text is a class, tags where any of it has a `SEPARATOR`. Whole numbers, stored as integers or
+    not, of which there are not more than `MOST_CLASSES` are classes too.
     """
-    if not np.issubdtype(values.dtype, np.floating):
+    if not np.issubdtype(values.dtype, np.number):
         return "tags" if any(SEPARATOR in str(value) for value in values) else "class"
     known = np.unique(values[np.isfinite(values)])
     return "class" if len(known) <= MOST_CLASSES and (known % 1 == 0).all() else "number"
@@ -99,7 +99,12 @@ def keys(values: np.ndarray) -> np.ndarray:
 def classes(values: np.ndarray) -> np.ndarray:
     """Classes as text, [n] → [n] str; the empty text for none."""
     if np.issubdtype(values.dtype, np.floating):
-        return np.array([f"{value:g}" if np.isfinite(value) else "" for value in values], dtype=str)
+        # All digits that tell two numbers apart: six make one class of several long ones.
+        texts = [
+            np.format_float_positional(value, trim="-") if np.isfinite(value) else ""
+            for value in values
+        ]
+        return np.array(texts, dtype=str)
     return values.astype(str)
 
 

@@ -194,6 +194,8 @@ def test_tags(probe, seed):
     [
         (np.arange(50.0), "class"),
         (np.arange(51.0), "number"),
+        (np.arange(50), "class"),
+        (np.arange(51), "number"),
         (np.array([1.0, 2.0, np.nan]), "class"),
         (np.array([1.0, 2.5]), "number"),
         (np.array(["a", "b"]), "class"),

@@ -71,6 +71,8 @@ def test_labels_as_users_write_them():
     )
     found = labels.classes(np.array([1.0, np.nan, 2.5]))
     assert found.tolist() == ["1", "", "2.5"]
+    long = np.array([1234567.0, 1234568.0, 0.1, 16777216.0, -3.0], np.float32)
+    assert labels.classes(long).tolist() == ["1234567", "1234568", "0.1", "16777216", "-3"]
     assert labels.present(found).tolist() == [True, False, True]
 
 
