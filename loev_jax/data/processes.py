@@ -51,6 +51,20 @@ def lock(file: IO[str], refusal: str) -> None:
         time.sleep(0.05)
 
 
+def lock_when_free(file: IO[str], waiting: Callable[[], None]) -> None:
+    """Keeps an open file to this process as `lock` does, whenever others let go of it.
+
+    Args:
+      file: until it is closed.
+      waiting: called where another process keeps it, before it is waited for.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        waiting()
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
 def available_cpus() -> int:
     """The number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ class Embedding:
 
     Attributes:
         baseline_key: what the embeddings of the random-init model depend on, once they are known.
+        failed: why there is nothing to do a task with, by task: its hums or scores could not be
+            made for the checkpoint that was embedded last.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Embedding:
         self._embedder = Embedder(recipe.views, self._random, settings.segments)
         self._baseline: dict[str, Vectored] | None = None
         self.baseline_key = ""
+        self.failed: dict[str, Exception] = {}
         self._known_rolls: dict[int, np.ndarray | None] = {}
 
     def of(
@@ -76,6 +80,7 @@ class Embedding:
         """
         recipe = self._recipe
         heads = recipe.model.projected
+        self.failed = {}
         if not self._settings.baselines:
             facts, spaces = self._embed_with([model])
             return facts, _complete(spaces[0], heads, self._mixes), {}
@@ -118,18 +123,27 @@ class Embedding:
                 facts[name] = dataclasses.replace(facts[name], swept=known)
             for one, vectors, views in zip(spaces, found, swept, strict=True):
                 one[name] = dataclasses.replace(vectors, swept=views)
-            if ByScore.name in self._tasks:
-                facts[name] = dataclasses.replace(facts[name], rolls=self._rolls(facts[name]))
-        # Of what is in the gallery: with `--clips`, or clips that are too short, not all pieces.
-        asked = Humming.name in self._tasks
-        hums = humming.of(facts[splits.TEST], self._recipe.seed) if asked else None
-        if hums is not None:
-            facts[HUMS], found = self._embedder.embed(
-                these, hums, number=len(self._splits), seed=self._recipe.seed
-            )
-            for one, vectors in zip(spaces, found, strict=True):
-                one[HUMS] = vectors
+            with self._made_for(ByScore.name) as wanted:
+                if wanted:
+                    facts[name] = dataclasses.replace(facts[name], rolls=self._rolls(facts[name]))
+        with self._made_for(Humming.name) as wanted:
+            # Of what is in the gallery: with `--clips`, or clips that are too short, not all.
+            hums = humming.of(facts[splits.TEST], self._recipe.seed) if wanted else None
+            if hums is not None:
+                facts[HUMS], found = self._embedder.embed(
+                    these, hums, number=len(self._splits), seed=self._recipe.seed
+                )
+                for one, vectors in zip(spaces, found, strict=True):
+                    one[HUMS] = vectors
         return facts, spaces
+
+    @contextlib.contextmanager
+    def _made_for(self, task: str) -> Iterator[bool]:
+        """Gives whether a task is asked for; what fails then is a failure of that task alone."""
+        try:
+            yield task in self._tasks
+        except Exception as error:  # scores are read by others' parsers
+            self.failed[task] = error
 
     def _rolls(self, facts: Facts) -> np.ndarray | None:
         """Of the clips' scores, which are read once for all checkpoints."""

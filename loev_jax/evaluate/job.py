@@ -15,6 +15,7 @@ import numpy as np
 
 from loev_jax import checkpoint, run_config
 from loev_jax import model as models
+from loev_jax.data import processes
 from loev_jax.errors import UserError
 from loev_jax.evaluate import labels, report, resamples, results, splits
 from loev_jax.evaluate import tasks as known_tasks
@@ -125,8 +126,19 @@ class Job:
         """Does what is missing of one checkpoint, and writes its result.
 
         A task that fails is reported and leaves the others alone; `failed` tells that one did. A
-        checkpoint that training deletes meanwhile is passed over.
+        checkpoint that training deletes meanwhile is passed over. Where another process is
+        evaluating into the same directory, it is waited for; what it did is not done again.
         """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / ".lock").open("w") as lock:
+            processes.lock_when_free(
+                lock,
+                lambda: say(f"{self.directory}: another process is evaluating into it; waiting"),
+            )
+            if any(self.left(step)):
+                self._evaluate(step)
+
+    def _evaluate(self, step: int) -> None:
         tasks, pictures = self.left(step)
         result = self._scored(step, tasks) if tasks else self.result(step)
         if result is None:
@@ -152,7 +164,6 @@ class Job:
         model = self._restore(step)
         if model is None:
             return None
-        self.directory.mkdir(parents=True, exist_ok=True)
         result = self.result(step)
         if result is None:
             self._file(step, resamples.FILE).unlink(missing_ok=True)  # of a result that was removed
@@ -205,11 +216,17 @@ class Job:
         random: Mapping[str, Vectored],
     ) -> None:
         """Adds a task's numbers to a result, by section, space and metric."""
+        if name in self._embedding.failed:
+            raise self._embedding.failed[name]
         evaluator, spaces = self.tasks[name], list(here[splits.TRAIN].tracks)
         seed = self._recipe.seed
-        for space in spaces:
-            if not all(np.isfinite(one.tracks[space]).all() for one in here.values()):
-                raise FloatingPointError(f"space {space!r} is not finite: training has diverged")
+        for one in here.values():
+            for part in (one.tracks, one.clean, one.moved, one.swept):
+                for space, rows in part.items():
+                    if not np.isfinite(rows).all():
+                        raise FloatingPointError(
+                            f"space {space!r} is not finite: training has diverged"
+                        )
         for reason in (reasons := evaluator.left_out(facts)):
             say(f"step {result['step']}: {name}: left out, {reason}")
         found: dict[str, dict[str, Mapping[str, Figure]]] = {
@@ -261,7 +278,10 @@ class Job:
     def _note_counts(self, result: dict[str, Any], facts: Mapping[str, Facts]) -> None:
         for split, one in facts.items():
             skipped = len(one.skipped)
-            counts = {"clips": len(one.ids), "pairs": one.pairs, "skipped": skipped}
+            counts: dict[str, Any] = {"clips": len(one.ids), "pairs": one.pairs, "skipped": skipped}
+            of_piece = np.unique(one.pieces, return_counts=True)[1]
+            sizes, pieces = np.unique(of_piece, return_counts=True)
+            counts[results.PIECES] = dict(zip(map(str, sizes), map(int, pieces), strict=True))
             result["counts"][split] = counts
             if skipped:
                 say(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from loev_jax import picture
 from loev_jax.evaluate import confusions, learning_curves, matrices
 from loev_jax.evaluate.changes import MEASURABLE, quantities
@@ -18,7 +20,7 @@ from loev_jax.evaluate.humming import Humming
 from loev_jax.evaluate.invariance import Invariance
 from loev_jax.evaluate.prediction import Prediction
 from loev_jax.evaluate.probes import METRICS, PROBES
-from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, RANDOM_INIT, SHUFFLED
+from loev_jax.evaluate.results import CHECKPOINT, INTERVALS, PIECES, RANDOM_INIT, SHUFFLED
 from loev_jax.evaluate.retrieval import Retrieval
 from loev_jax.evaluate.splits import TEST, VALIDATION, WHOLE
 from loev_jax.table import markdown
@@ -94,17 +96,33 @@ def number(value: float | None) -> str:
     return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
 
 
-def chance(metric: str, candidates: int) -> float | None:
-    """The mean over all orders of so many candidates, one of them right; None of what is no rank.
+def chance(metric: str, candidates: int, right: int = 1) -> float | None:
+    """The mean over all orders of so many candidates; None of what is no rank.
 
     Args:
         metric: of `SEARCHES`, `WORDS` or `SCORES`.
         candidates: at least 1.
+        right: how many of them; the first of them counts, and the others are not in its way.
     """
-    if metric.endswith("_mrr"):
-        return sum(1 / place for place in range(1, candidates + 1)) / candidates
-    first = re.search(r"_[rh](\d+)$", metric)
-    return min(1.0, int(first[1]) / candidates) if first else None
+    first = re.search(r"_(?:mrr|[rh](\d+))$", metric)
+    if first is None:
+        return None
+    wrong = candidates - right
+    before = np.arange(wrong + 1)  # wrong ones that come before the first right one
+    none_right = np.cumprod(np.append(1.0, (wrong - before[:-1]) / (candidates - before[:-1])))
+    chances = none_right * right / (candidates - before)
+    worth = 1 / (1 + before) if first[1] is None else before < int(first[1])
+    return float(chances @ worth)
+
+
+def _by_chance(metric: str, counts: Mapping[str, Any]) -> float | None:
+    """`chance` among some clips. A hum may find any clip of its piece, other searches their own."""
+    clips = counts["clips"]
+    # Results from before it was counted have clips of a piece each, but for few.
+    pieces = counts.get(PIECES, {"1": clips}) if metric.startswith(Humming.name) else {"1": 1}
+    found = [(chance(metric, clips, int(right)), number) for right, number in pieces.items()]
+    values = [value * number for value, number in found if value is not None]
+    return sum(values) / sum(pieces.values()) if values else None
 
 
 def _further(result: Mapping[str, Any]) -> list[str]:
@@ -134,8 +152,9 @@ def searches(result: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     columns = {name: title for name, title in titles.items() if name in there}
     if not columns:
         return ""
-    clips = result["counts"][TEST]["clips"]
-    by_chance = [f"chance among {clips}", *(number(chance(name, clips)) for name in columns)]
+    counts = result["counts"][TEST]
+    label = f"chance among {counts['clips']}"
+    by_chance = [label, *(number(_by_chance(name, counts)) for name in columns)]
     return markdown(["space", *columns.values()], [by_chance, *_rows(result, columns)])
 
 

@@ -19,6 +19,9 @@ CHECKPOINT, RANDOM_INIT, SHUFFLED = "spaces", "random_init", "shuffled_labels"
 DIGEST = "digest"
 """The checksum of the clips; older results have none."""
 
+PIECES = "pieces"
+"""In the counts of a split: of how many pieces there are so many clips; older results have none."""
+
 SHOWN = "shown"
 """Names of the pictures that were made of a result."""
 

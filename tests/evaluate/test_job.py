@@ -11,8 +11,9 @@ import tiny_music
 import tiny_run
 from evaluated import UNLABELLED, read
 
+from loev_jax.data import processes
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, job, probes, resamples, spaces, tasks
+from loev_jax.evaluate import baseline, embedding, job, probes, resamples, spaces, tasks
 from loev_jax.evaluate.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("small_batches")
@@ -51,7 +52,7 @@ def test_every_checkpoint_gets_a_result_once(workdir, capsys):
             assert ends.keys() == metrics.keys()
             low, high = ends["time_stretch_r2"]
             assert low <= metrics["time_stretch_r2"] <= high
-    assert first["counts"]["test"] == {"clips": 12, "pairs": 12, "skipped": 0}
+    assert first["counts"]["test"] == {"clips": 12, "pairs": 12, "skipped": 0, "pieces": {"2": 6}}
     assert {"1.png", "2.png", baseline.FILE} <= {p.name for p in (workdir / "eval").iterdir()}
     table = capsys.readouterr().out
     assert "step 2 (24 train, 8 validation, 12 test clips)" in table
@@ -177,6 +178,53 @@ def test_a_task_that_fails_is_reported_and_stops_no_other(workdir, monkeypatch, 
     assert mended["tasks"] == ["tempo", "retrieval", "key", "equivariance"]
     for space, metrics in broken["spaces"].items():
         assert metrics.items() < mended["spaces"][space].items()
+
+
+def test_hums_and_scores_that_cannot_be_made_stop_no_other_task(workdir, monkeypatch, capsys):
+    def unreadable(*args):
+        raise RuntimeError("abc2midi cannot read it")
+
+    monkeypatch.setattr(embedding.humming, "of", unreadable)
+    monkeypatch.setattr(embedding.crossmodal, "rolls", unreadable)
+    asked = ("humming", "score", "retrieval")
+    assert not job.run(workdir, asked, Settings(baselines=False), "1", watch=False)
+    result = read(workdir, 1)
+    why = "RuntimeError: abc2midi cannot read it"
+    assert result["failed"] == {"humming": why, "score": why}
+    assert result["tasks"] == ["retrieval"]
+    assert "humming failed (RuntimeError: abc2midi cannot read it)" in capsys.readouterr().err
+    monkeypatch.undo()  # then they are left out: the clips are none of the corpus
+    assert job.run(workdir, asked, Settings(baselines=False), "1", watch=False)
+    assert read(workdir, 1)["failed"] == {}
+
+
+def test_two_jobs_on_one_run_lose_nothing_of_each_other(workdir, monkeypatch):
+    """Such as one that watches and one for another task: neither removes the other's figures."""
+    waiting, said = threading.Semaphore(0), []
+
+    def say(line):
+        said.append(line)
+        if line.endswith("evaluating into it; waiting"):
+            waiting.release()
+
+    monkeypatch.setattr(job, "say", say)
+    settings = Settings(baselines=False)
+    jobs = [
+        threading.Thread(target=job.run, args=(workdir, (task,), settings, "1", False))
+        for task in ("metre", "retrieval", "retrieval")
+    ]
+    (workdir / "eval").mkdir()
+    with (workdir / "eval" / ".lock").open("w") as held:
+        processes.lock(held, "")
+        for one in jobs:
+            one.start()
+        for _ in jobs:
+            assert waiting.acquire(timeout=100)
+        assert not (workdir / "eval" / "1.json").exists()
+    for one in jobs:
+        one.join()
+    assert sorted(read(workdir, 1)["tasks"]) == ["metre", "retrieval"]
+    assert sum("evaluated in" in line for line in said) == 2  # what one has done is not done again
 
 
 def test_checkpoints_that_are_damaged_or_deleted_stop_nothing(workdir, monkeypatch, capsys):

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from loev_jax.errors import UserError
-from loev_jax.evaluate import crossmodal, report, results
+from loev_jax.evaluate import crossmodal, humming, report, results
 
 SETTINGS = {"clips": None, "segments": 3}
 
@@ -78,6 +78,26 @@ def test_chance_is_the_mean_of_random_ranks(candidates, seed):
     ):
         assert report.chance(metric, candidates) == pytest.approx(np.mean(scores), abs=0.02)
     assert report.chance("text_key", candidates) is None
+
+
+@pytest.mark.parametrize(("candidates", "right"), [(1, 1), (8, 8), (40, 3), (12, 11)])
+def test_chance_of_a_hum_is_that_of_the_first_clip_of_its_piece(candidates, right):
+    alike = np.random.default_rng(candidates).random((20_000, candidates))
+    there = np.where(np.arange(candidates) < right, "its own", "another")
+    place = humming.first_ranks(alike, np.full(20_000, "its own"), there)
+    for metric, scores in (("humming_mrr", 1 / place), ("humming_h10", place <= 10)):
+        assert report.chance(metric, candidates, right) == pytest.approx(np.mean(scores), abs=0.01)
+
+
+def test_pieces_of_several_clips_are_found_more_easily_by_chance(result):
+    result["counts"]["test"] |= {"clips": 40, "pieces": {"1": 10, "3": 10}}
+    for section in ("spaces", "random_init", "shuffled_labels"):
+        result[section]["encoder"] = {"humming_h10": 0.5, "score_to_audio_mrr": 0.5}
+    first, *_ = report.searches(result, report.SEARCHES).splitlines()[2:]
+    mean = (report.chance("humming_h10", 40) + report.chance("humming_h10", 40, 3)) / 2
+    of_score = report.chance("score_to_audio_mrr", 40)  # each looks for its own clip
+    expected = ["chance among 40", report.number(of_score), report.number(mean)]
+    assert [cell.strip() for cell in first.split("|")[1:-1]] == expected
 
 
 def test_every_metric_of_a_search_has_a_column():
