@@ -10,7 +10,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,9 @@ from loev_jax.data import processes, records, shards
 from loev_jax.data.audio import EXTENSIONS, FOREIGN_EXTENSIONS, SAMPLE_RATE
 from loev_jax.errors import UserError
 
-SPLITS = {"train": 0.8, "validation": 0.1, "test": 0.1}
+SPLITS = dict(zip(labels_lib.SPLITS, (0.8, 0.1, 0.1), strict=True))
+"""Shares of the files."""
+
 MIN_FILES_TO_SPLIT = 50
 """A smaller folder is all `train`: a tenth of it would measure nothing."""
 
@@ -117,16 +119,24 @@ def prepare(
         table = labels_lib.read(labels, audio, files, label_columns)
     elif label_columns is not None:
         raise UserError("--label_columns is given without --labels: name the label file as well")
+    placed = _placed(files, table)
+    if not placed:
+        raise UserError(
+            f"labels file {labels} gives no file a split: write one of "
+            f"{', '.join(SPLITS)} in its column `split`, or remove the column"
+        )
     settings = _settings(audio, files, table, clip_seconds, min_seconds)
     partial = out.absolute().with_name(out.absolute().name + ".partial")
     if existing := _existing(out, settings):
         shutil.rmtree(partial, ignore_errors=True)  # left if a run was killed right at its end
         return existing, True
     with _claim(partial, settings, out):
-        jobs = _plan(partial, audio, files, table, clip_seconds, min_seconds)
+        jobs = _plan(partial, audio, placed, table, clip_seconds, min_seconds)
         everything = [job for group in jobs.values() for job in group]
         results = shards.run(everything, workers)
-        report = _report(jobs, results, foreign, table, settings)
+        unused = dict.fromkeys(foreign, "format not supported, convert it to flac")
+        unused |= dict.fromkeys(files.keys() - placed.keys(), "the label file gives it no split")
+        report = _report(jobs, results, unused, table, settings)
         if not sum(report.clips.values()):
             shutil.rmtree(partial)
             first = report.skipped[0]
@@ -188,7 +198,11 @@ def _settings(
         "files": len(files),
         "files_sha256": digest(list(files.items())),
         "labels": kinds,
-        "labels_sha256": digest(kinds, {path: dict(row) for path, row in table.rows.items()}),
+        "labels_sha256": digest(
+            kinds,
+            {path: dict(row) for path, row in table.rows.items()},
+            *([] if table.splits is None else [dict(table.splits)]),
+        ),
     }
 
 
@@ -245,19 +259,27 @@ def _claim(partial: pathlib.Path, settings: Mapping[str, Any], out: pathlib.Path
         yield
 
 
+def _placed(files: Collection[str], table: labels_lib.Labels) -> dict[str, str]:
+    """The split of each file that has one: by the label file, if it has a column of them."""
+    if table.splits is None:
+        return {path: split_of(path, len(files)) for path in files}
+    theirs = {path: table.splits.get(labels_lib.normalise(path)) for path in files}
+    return {path: split for path, split in theirs.items() if split is not None}
+
+
 def _plan(
     partial: pathlib.Path,
     audio: pathlib.Path,
-    files: Mapping[str, int],
+    placed: Mapping[str, str],
     table: labels_lib.Labels,
     clip_seconds: float,
     min_seconds: float,
 ) -> dict[str, list[shards.Job]]:
-    """The shards of each split. It follows from the files alone, so a later run plans the same."""
-    size = max(_FILES_PER_SHARD, math.ceil(len(files) / _SHARDS))
+    """The shards of each split. It follows from the files and their splits, in any run."""
+    size = max(_FILES_PER_SHARD, math.ceil(len(placed) / _SHARDS))
     jobs: dict[str, list[shards.Job]] = {}
     for split in SPLITS:
-        members = [path for path in files if split_of(path, len(files)) == split]
+        members = [path for path, its in placed.items() if its == split]
         jobs[split] = [
             shards.Job(
                 target=partial / "work" / f"{split}-{start // size:05d}.array_record",
@@ -275,15 +297,14 @@ def _plan(
 def _report(
     jobs: Mapping[str, list[shards.Job]],
     results: Mapping[pathlib.Path, shards.Result],
-    foreign: Sequence[str],
+    unused: Mapping[str, str],
     table: labels_lib.Labels,
     settings: Mapping[str, Any],
 ) -> Report:
     skipped = [pair for result in results.values() for pair in result.skipped]
     paths = [path for group in jobs.values() for job in group for path in job.files]
-    for path in foreign:
-        print(f"skipped {path}: format not supported, convert it to flac", file=sys.stderr)
-    everything = skipped + [(path, "format not supported, convert it to flac") for path in foreign]
+    for path, reason in sorted(unused.items()):
+        print(f"skipped {path}: {reason}", file=sys.stderr)
     return Report(
         clips={
             split: count
@@ -295,7 +316,9 @@ def _report(
         if table.rows
         else 0,
         hours=sum(result.samples for result in results.values()) / SAMPLE_RATE / 3600,
-        skipped=[{"path": path, "reason": reason} for path, reason in sorted(everything)],
+        skipped=[
+            {"path": path, "reason": reason} for path, reason in sorted([*skipped, *unused.items()])
+        ],
         settings=settings,
     )
 

@@ -16,7 +16,11 @@ import numpy as np
 from loev_jax.data.records import RESERVED
 from loev_jax.errors import UserError
 
+SPLITS = ("train", "validation", "test")
+"""What a file can be used for."""
+
 _PATH = "path"
+_SPLIT = "split"
 _FLOAT32_WHOLE = 2**24  # beyond it float32 skips whole numbers
 
 
@@ -27,10 +31,12 @@ class Labels:
     Attributes:
       kinds: np.float32 or str by label.
       rows: the values by the file's normalised path; a file without a row has missing values.
+      splits: the split of each file that has one, by normalised path; None without such a column.
     """
 
     kinds: Mapping[str, type]
     rows: Mapping[str, Mapping[str, float | str]]
+    splits: Mapping[str, str] | None = None
 
     def of(self, path: str) -> Mapping[str, float | str]:
         """The labels of a file: NaN and the empty text stand for missing ones."""
@@ -49,7 +55,8 @@ def read(
     """Reads and checks a label file.
 
     A column is numeric (float32) if each of its values is empty or a number, and whole numbers are
-    small enough for float32 to hold; any other column is text.
+    small enough for float32 to hold; any other column is text. A column `split` is no label: it
+    tells which files are to train on, to validate and to test, and an empty one is of none of them.
 
     Args:
       file: CSV in UTF-8 with a header; its column `path` is relative to `audio`.
@@ -62,12 +69,13 @@ def read(
 
     Raises:
       UserError: the file is missing or malformed, lacks `path` or one of `columns`, or has a row
-        that repeats a file or names one that is not there.
+        that repeats a file, names one that is not there, or an unknown split.
     """
     header, rows = _parse(file)
     names = _choose(file, header, columns)
     known = {normalise(path) for path in paths}
     values: dict[str, list[str]] = {}
+    splits: dict[str, str] | None = {} if _SPLIT in header else None
     for line, row in rows:
         path = normalise(row[header.index(_PATH)])
         if path not in known:
@@ -79,6 +87,13 @@ def read(
         if path in values:
             raise UserError(f"{file} line {line}: {path!r} has a row already: remove one of them")
         values[path] = [row[header.index(name)].strip() for name in names]
+        if splits is not None and (split := row[header.index(_SPLIT)].strip()):
+            if split not in SPLITS:
+                raise UserError(
+                    f"{file} line {line}: unknown split {split!r}: write one of "
+                    f"{', '.join(SPLITS)}, or leave it empty"
+                )
+            splits[path] = split
     kinds = {
         name: np.float32 if _numeric([row[k] for row in values.values()]) else str
         for k, name in enumerate(names)
@@ -92,6 +107,7 @@ def read(
             }
             for path, row in values.items()
         },
+        splits,
     )
 
 
@@ -126,7 +142,7 @@ def _choose(file: pathlib.Path, header: list[str], columns: Sequence[str] | None
         )
     if repeated := sorted({name for name in header if header.count(name) > 1}):
         raise UserError(f"labels file {file} has column {repeated[0]!r} twice: rename one")
-    present = [name for name in header if name != _PATH]
+    present = [name for name in header if name not in (_PATH, _SPLIT)]
     for name in columns or ():
         if name not in present:
             raise UserError(

@@ -103,6 +103,29 @@ def test_labels_become_features(tmp_path, music):
     assert report.unlabelled == 6  # every file with a known ending but the two
 
 
+def test_splits_that_a_data_set_comes_with_are_kept(tmp_path, music, capfd):
+    """As those of GTZAN without its faulty files: what is in none of them is not used."""
+    rows = ("a/low.flac,test,90", "b/stereo.wav,train,120", "é.mp3,validation,", "UPPER.OGG,,70")
+    (tmp_path / "l.csv").write_text("\n".join(("path,split,tempo", *rows)) + "\n")
+    report, _ = _prepare(music, tmp_path / "out", labels=tmp_path / "l.csv")
+    for row in rows[:3]:
+        piece, split, _ = row.split(",")
+        there = records.open_split(tmp_path / "out", split)
+        assert set(there.labels("piece")) == {piece}
+        assert there.label_names == ("tempo",)
+    reasons = {one["path"]: one["reason"] for one in report.skipped}
+    assert reasons["UPPER.OGG"] == reasons["cut.flac"] == "the label file gives it no split"
+    assert reasons["video.m4a"].startswith("format not supported")
+    assert "skipped UPPER.OGG: the label file gives it no split" in capfd.readouterr().err
+    assert _prepare(music, tmp_path / "out", labels=tmp_path / "l.csv")[1]  # it is there already
+    (tmp_path / "l.csv").write_text("path,split,tempo\n" + rows[0].replace("test", "train") + "\n")
+    with pytest.raises(UserError, match="holds another data set"):
+        _prepare(music, tmp_path / "out", labels=tmp_path / "l.csv")
+    (tmp_path / "l.csv").write_text("path,split,tempo\na/low.flac,,90\n")
+    with pytest.raises(UserError, match="gives no file a split: write one of train"):
+        _prepare(music, tmp_path / "none", labels=tmp_path / "l.csv")
+
+
 @pytest.fixture
 def many(tmp_path, write_tone):
     """Sixty one-second files: enough to be split, and several shards."""

@@ -27,6 +27,15 @@ def test_columns_are_numbers_where_every_value_is_one(tmp_path):
     assert math.isnan(second["tempo"])
 
 
+def test_a_column_of_splits_is_no_label(tmp_path):
+    text = "path,split,key\na.wav, test ,C\nb/c.mp3,,D\n"
+    table = _read(tmp_path, text)
+    assert table.splits == {"a.wav": "test"}
+    assert table.kinds == {"key": str}
+    assert _read(tmp_path, text, columns=["key"]).splits == table.splits
+    assert _read(tmp_path, "path,key\na.wav,C\n").splits is None
+
+
 def test_a_file_without_a_row_has_missing_values(tmp_path):
     missing = _read(tmp_path, "path,key,tempo\na.wav,C,90\n").of("b/c.mp3")
     assert missing["key"] == ""
@@ -65,6 +74,7 @@ def test_accents_match_however_they_are_composed(tmp_path, form):
         ("path,key\na.wav,C\n./a.wav,D\n", "line 3: 'a.wav' has a row already"),
         ("path,key\na.wav,C,D\n", "line 2: 3 fields, but the header names 2"),
         ('path,key\na.wav,"C\n', "is not a CSV in UTF-8"),
+        ("path,split\na.wav,dev\n", "line 2: unknown split 'dev': write one of train, validation"),
     ],
 )
 def test_a_bad_label_file_is_refused_in_one_line(tmp_path, text, message):
