@@ -39,6 +39,9 @@ _MIX = flags.DEFINE_multi_string(
 _KINDS = flags.DEFINE_list(
     "kinds", [], "What labels are, where values do not tell: pitch:class,mood:tags."
 )
+_CHANGES = flags.DEFINE_list(
+    "changes", [], "What is measured of augmentations that no head keeps, too: gain,filter."
+)
 _BASELINES = flags.DEFINE_bool("baselines", True, "Evaluate random init and shuffled labels too.")
 _SEGMENTS = flags.DEFINE_integer("segments", None, "Most segments heard of a clip (6).")
 
@@ -64,6 +67,7 @@ def main() -> None:
             baselines=_BASELINES.value,
             split=_SPLIT.value,
             kinds=_KINDS.value,
+            changes=_CHANGES.value,
         ),
         _STEP.value,
         _WATCH.value,

@@ -13,7 +13,7 @@ from loev_jax import model as models
 from loev_jax.config import Recipe
 from loev_jax.errors import UserError
 from loev_jax.evaluate import baseline, crossmodal, humming, splits, sweep
-from loev_jax.evaluate.changes import kept_by, parameters
+from loev_jax.evaluate.changes import DIFFERENCES, kept_by, parameters
 from loev_jax.evaluate.clips import Source
 from loev_jax.evaluate.crossmodal import ByScore
 from loev_jax.evaluate.humming import HUMS, Humming
@@ -49,7 +49,8 @@ class Embedding:
             directory: keeps the embeddings of the random-init model; it exists by then.
 
         Raises:
-            UserError: a mix is of a space that the model does not have.
+            UserError: a mix is of a space that the model does not have, or a change is of an
+                augmentation that the recipe does not have.
         """
         self._recipe = recipe
         self._splits = clips
@@ -64,8 +65,16 @@ class Embedding:
                     raise UserError(
                         f"--mix={mix}: no space is called {name!r}; there are {', '.join(known)}"
                     )
+        for change in settings.changes:
+            if change not in DIFFERENCES and getattr(recipe.views.augmentations, change) is None:
+                raise UserError(
+                    f"--changes={change}: the run never applied it, so that its range is unknown; "
+                    "leave it out"
+                )
         self._random = models.create(recipe.model, recipe.seed)
-        self._embedder = Embedder(recipe.views, self._random, settings.segments)
+        self._embedder = Embedder(
+            recipe.views, self._random, settings.segments, changed=settings.changes
+        )
         self._baseline: dict[str, Vectored] | None = None
         self.baseline_key = ""
         self.failed: dict[str, Exception] = {}
@@ -88,7 +97,7 @@ class Embedding:
             f"{recipe.model}\n{recipe.views}\n{recipe.seed}\n"
             f"{self._settings.clips} clips, {self._settings.segments} segments\n"
             f"{sweep.VIEWS} views of {sweep.CLIPS}, "
-            f"{', '.join(parameters(kept_by(recipe.model.heads)))}"
+            f"{', '.join(parameters(kept_by(recipe.model.heads) | {*self._settings.changes}))}"
         )
         if self._baseline is None and (kept := baseline.load(self._directory)):
             self.baseline_key, self._baseline = kept

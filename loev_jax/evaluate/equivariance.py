@@ -29,7 +29,8 @@ from loev_jax.evaluate.spaces import Facts, Vectored
 class Equivariance:
     """R² of each parameter in which two views of a clip differ: an `Evaluator`.
 
-    They are stretch and shift, and what else the model's heads keep (`changes.quantities`).
+    They are stretch and shift, what else the model's heads keep, and what is asked for
+    (`changes.quantities`).
     """
 
     name = "equivariance"

@@ -91,7 +91,8 @@ def read(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         result = json.loads(path.read_text())
         # Older results have no mix, baselines without being asked, and figures of the test split.
-        older = {"mix": [], "baselines": True, "split": "test", "kinds": []}
+        older: dict[str, Any] = {"mix": [], "baselines": True, "split": "test"}
+        older |= {"kinds": [], "changes": []}
         made_with = {name: (older | result["settings"])[name] for name in settings}
     except FileNotFoundError:
         return None

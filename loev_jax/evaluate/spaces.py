@@ -7,7 +7,7 @@ arguments of one compiled function: another checkpoint compiles nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,13 @@ class Embedder:
     """Embeds splits with models of one structure, on all devices."""
 
     def __init__(
-        self, views: Views, model: Model, segments: int, views_per_device: int = _VIEWS_PER_DEVICE
+        self,
+        views: Views,
+        model: Model,
+        segments: int,
+        views_per_device: int = _VIEWS_PER_DEVICE,
+        *,
+        changed: Collection[str] = (),
     ) -> None:
         """Compiles nothing yet.
 
@@ -94,8 +100,9 @@ class Embedder:
                 heads keep.
             segments: most segments of a clip.
             views_per_device: that are in memory at once.
+            changed: augmentations of the recipe in which pairs differ, too.
         """
-        self._kept = changes.kept_by(model.spec.heads)
+        self._kept = changes.kept_by(model.spec.heads) | {*changed}
         self.layout = clips.layout(views, segments, self._kept)
         self._views = views
         self._pair = clips.chain(views, changes.ranges(views.augmentations, self._kept))

@@ -13,7 +13,7 @@ from evaluated import UNLABELLED, read
 
 from loev_jax.data import processes
 from loev_jax.errors import UserError
-from loev_jax.evaluate import baseline, embedding, job, probes, resamples, spaces, tasks
+from loev_jax.evaluate import baseline, embedding, job, matrices, probes, resamples, spaces, tasks
 from loev_jax.evaluate.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("small_batches")
@@ -88,6 +88,26 @@ def test_heads_over_gain_filter_and_noise_are_measured_by_them(tmp_path, data, c
     assert "R² of the filter kind" in table
     assert "R² of the noise snr" in table
     assert re.search(r"R² of the change in the heads that keep it \S+, in the others", table)
+
+
+def test_what_no_head_keeps_is_measured_where_it_is_asked_for(workdir, capsys):
+    settings = Settings(baselines=False, changes=["gain", "filter", "gain"])
+    assert settings.changes == ["filter", "gain"]
+    assert job.run(workdir, ("equivariance", "retrieval"), settings, "1", watch=False)
+    result = read(workdir, 1)
+    names = ("time_stretch", "pitch_shift", "gain", "filter_kind", "filter_frequency")
+    for metrics in result["spaces"].values():
+        assert {f"{name}_r2" for name in names} == {n for n in metrics if n.endswith("_r2")}
+        assert "copies_gain_mrr" in metrics
+    assert matrices.equivariance(result)[0] == [*names]
+    assert matrices.disentanglement(result) is not None  # of what heads keep, as without
+    assert "R² of the gain" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"made with --changes=filter,gain, not .*: remove it, or"):
+        job.run(workdir, ("retrieval",), Settings(baselines=False), "1", watch=False)
+    with pytest.raises(UserError, match="--changes=reverb: the run never applied it"):
+        job.run(workdir, None, Settings(changes=["reverb"]), "2", watch=False)
+    with pytest.raises(UserError, match="--changes=tempo: cannot be measured; choose from time_st"):
+        Settings(changes=["tempo"])
 
 
 @pytest.mark.slow
