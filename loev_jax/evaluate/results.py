@@ -135,6 +135,8 @@ def check_data(path: Path, result: Mapping[str, Any], data: str, digest: str) ->
 
 def _flag(value: Any) -> str:
     """A setting as one would give it."""
+    if isinstance(value, list):
+        return ",".join(value) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value or "all")
 
 
