@@ -29,6 +29,17 @@ def difference(cells: Sequence[Sequence[float]]) -> str:
     """As "+.034 (-.012 to +.071)"; a dash for none."""
     if not cells:
         return "-"
-    means = (statistics.fmean(several) for several in zip(*cells, strict=True))
-    value, low, high = (f"{one:+.3f}".replace("0.", ".", 1) for one in means)
-    return f"{value} ({low} to {high})"
+    value, low, high = (statistics.fmean(several) for several in zip(*cells, strict=True))
+    return between(value, low, high, sign="+")
+
+
+def between(value: float, low: float, high: float, sign: str = "") -> str:
+    """A figure and its interval, as ".534 (.488 to .571)"; with `sign` "+", as differences are."""
+    value_, low_, high_ = (thousandths(one, sign) for one in (value, low, high))
+    return f"{value_} ({low_} to {high_})"
+
+
+def thousandths(value: float, sign: str = "") -> str:
+    """Three decimals without the zero before the point."""
+    text = f"{value:{sign}.3f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text

@@ -19,7 +19,8 @@ def equivariance(
     result: Mapping[str, Any], section: str = CHECKPOINT
 ) -> tuple[list[str], np.ndarray]:
     """R² of each parameter's difference from each space, [spaces, parameters], and their names."""
-    asked = result["settings"].get("changes", ())  # older results have none
+    # Older results have no such setting, and runs of a comparison no settings of their own.
+    asked = result.get("settings", {}).get("changes", ())
     names = list(quantities(kept_by(result.get(HEADS, {})) | {*asked}))
     return names, _matrix(result[section], [f"{name}_r2" for name in names])
 
