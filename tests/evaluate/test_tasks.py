@@ -81,7 +81,7 @@ def test_hums_scores_and_words_are_evaluated(workdir, scored, monkeypatch):
     result = read(workdir, 1)
     assert result["tasks"] == list(asked)
     assert result["left_out"] == {}
-    assert result["counts"]["hums"] == {"clips": 5, "pairs": 5, "skipped": 0}
+    assert result["counts"]["hums"] == {"clips": 5, "pairs": 5, "skipped": 0, "pieces": {"1": 5}}
     assert looked
     for wanted, there in looked:
         assert len(there) == 5  # of six

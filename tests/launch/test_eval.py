@@ -46,7 +46,7 @@ def evaluated(workdir):
     left = {path.name for path in (workdir / "eval").iterdir()}
     pictures = {"2.png", "2_matrices.png", "2_confusions.png"}
     arrays = {"random_init.npz", "2_resamples.npz"}
-    assert left == {"2.json", *arrays, "events.out.tfevents.000000000002", *pictures}
+    assert left == {".lock", "2.json", *arrays, "events.out.tfevents.000000000002", *pictures}
     (workdir / "DONE").touch()
     rest = run(f"--workdir={workdir}", "--watch")
     assert rest.returncode == 0, rest.stderr
