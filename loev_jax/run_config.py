@@ -93,8 +93,10 @@ def save(settings: ConfigDict, workdir: Path) -> None:
 
 
 def save_data(clips: Split, workdir: Path) -> None:
-    """Writes what tells the clips that a run is trained on. Raises UserError as `save` does."""
-    _write(clips.identity(), Path(workdir) / DATA_FILE)
+    """Writes once what tells the clips of a run (`check_data`). Raises UserError as `save` does."""
+    path = Path(workdir) / DATA_FILE
+    if not path.exists():
+        _write(clips.identity(), path)
 
 
 def _write(content: dict[str, Any], path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pkgutil
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,20 +73,17 @@ def unknown_flags(line: str) -> Iterator[str]:
         if name not in defined:
             yield f"{found[1]} --{name}: no such flag"
         # Heads are named by the user. The recipes of either size have an encoder of their own.
-        if fields and fields[0] != "heads" and not any(map(_has(fields), ("", "small"))):
+        if fields and fields[0] != "heads" and not any(_has(v, fields) for v in ("", "small")):
             yield f"{found[1]} --{flag}: no such field"
 
 
-def _has(fields: list[str]) -> Callable[[str], bool]:
-    def has(variant: str) -> bool:
-        section = presets.recipe(variant, {"tempo": "time_stretch", "pitch": "pitch_shift"})
-        for field in fields:
-            if not (hasattr(section, "keys") and field in section):
-                return False
-            section = section[field]
-        return True
-
-    return has
+def _has(variant: str, fields: list[str]) -> bool:
+    section = presets.recipe(variant, {"tempo": "time_stretch", "pitch": "pitch_shift"})
+    for field in fields:
+        if not (hasattr(section, "keys") and field in section):
+            return False
+        section = section[field]
+    return True
 
 
 def unknown_names(line: str) -> Iterator[str]:

@@ -76,7 +76,10 @@ def run(root: Path, out: Path, workdirs: Path, settings: Settings) -> None:
             directory.mkdir(parents=True, exist_ok=True)
         file = (out / ".lock").open("w")
     except OSError as error:
-        raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from error
+        raise UserError(
+            f"{error.filename}: cannot be written ({error.strerror}); give another --out or "
+            "--workdirs"
+        ) from error
     with file as lock:
         # Each writes all that it knows: of two, the last would leave nothing of the other's runs.
         processes.lock(lock, f"--out={out}: another process is comparing there; wait for it")

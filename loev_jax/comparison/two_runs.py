@@ -9,7 +9,7 @@ from loev_jax import table
 from loev_jax.comparison.cells import between
 from loev_jax.comparison.report import COMPARED
 from loev_jax.errors import UserError
-from loev_jax.evaluate import figures, resamples, results, splits
+from loev_jax.evaluate import figures, resamples, results
 from loev_jax.evaluate.resamples import Kept
 
 Spaces = Mapping[str, Mapping[str, Kept]]
@@ -27,9 +27,7 @@ def evaluated(workdir: Path, data: Path | None, split: str) -> Spaces:
     Raises:
         UserError: there is none, or it is of before resamples were kept.
     """
-    directory = results.directory(workdir, data)
-    if split != splits.TEST:
-        directory /= split
+    directory = results.directory(workdir, data, split)
     steps = sorted(int(path.stem) for path in directory.glob("*.json") if path.stem.isdigit())
     if not steps:
         raise UserError(f"{directory}: holds no result; evaluate the run by launch/eval.py first")
@@ -55,11 +53,12 @@ def compare(ours: Spaces, theirs: Spaces, metrics: Sequence[str] | None = None) 
     Raises:
         UserError: a metric is not there, or the two are not of the same clips.
     """
-    known = [{name for one in spaces.values() for name in one} for spaces in (ours, theirs)]
-    both = known[0] & known[1]
+    mine_, theirs_ = ({name for one in s.values() for name in one} for s in (ours, theirs))
+    both = mine_ & theirs_
     for name in metrics or ():
         if name not in both:
-            raise UserError(f"--metrics={name}: not in both results; choose from {_listed(both)}")
+            known = ", ".join(sorted(both)) or "none"
+            raise UserError(f"--metrics={name}: not in both results; choose from {known}")
     rows, alike = [], False
     for name in metrics or [one for one in COMPARED if one in both] or sorted(both):
         (mine, kept), (other, beside) = (_best(spaces, name) for spaces in (ours, theirs))
@@ -82,7 +81,3 @@ def _best(spaces: Spaces, metric: str) -> tuple[str, Kept]:
 
 def _figure(one: Kept) -> str:
     return between(one.value, *figures.ends(one.resampled))
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

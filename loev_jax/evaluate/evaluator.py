@@ -10,7 +10,7 @@ import numpy as np
 from loev_jax.evaluate.figures import Figure
 from loev_jax.evaluate.spaces import Facts, Vectored
 
-SPLITS = ("train", "validation", "test")
+SPLITS: tuple[str, str, str] = ("train", "validation", "test")
 """Train fits, validation picks the regularisation, test is scored once."""
 
 LEAST = 5

@@ -57,9 +57,7 @@ class Job:
             UserError: `workdir` holds no run, its data set cannot be opened, or a task is unknown.
         """
         self.workdir = workdir
-        self.directory = results.directory(workdir, data)
-        if settings.split != splits.TEST:
-            self.directory /= settings.split
+        self.directory = results.directory(workdir, data, settings.split)
         self.settings = settings
         self.failed = False
         self._recipe = recipe = run_config.load(workdir)
@@ -135,11 +133,11 @@ class Job:
                 lock,
                 lambda: say(f"{self.directory}: another process is evaluating into it; waiting"),
             )
-            if any(self.left(step)):
-                self._evaluate(step)
+            tasks, pictures = self.left(step)
+            if tasks or pictures:
+                self._evaluate(step, tasks, pictures)
 
-    def _evaluate(self, step: int) -> None:
-        tasks, pictures = self.left(step)
+    def _evaluate(self, step: int, tasks: Sequence[str], pictures: Sequence[str]) -> None:
         result = self._scored(step, tasks) if tasks else self.result(step)
         if result is None:
             return
@@ -178,9 +176,10 @@ class Job:
         facts, here, random = self._embedding.of(model)
         self._note_counts(result, facts)
         result["seconds"]["embedding"] = round(time.monotonic() - start, 1)
+        embedded = (facts, here, random, _not_finite(here))
         for name in tasks:
             began = time.monotonic()
-            if self._attempt(result, name, self._score, result, name, facts, here, random):
+            if self._attempt(result, name, self._score, result, name, *embedded):
                 result["tasks"].append(name)
             result["seconds"][name] = round(time.monotonic() - began, 1)
         result["seconds"]["total"] = round(time.monotonic() - start, 1)
@@ -214,19 +213,15 @@ class Job:
         facts: Mapping[str, Facts],
         here: Mapping[str, Vectored],
         random: Mapping[str, Vectored],
+        diverged: str | None,
     ) -> None:
         """Adds a task's numbers to a result, by section, space and metric."""
         if name in self._embedding.failed:
             raise self._embedding.failed[name]
         evaluator, spaces = self.tasks[name], list(here[splits.TRAIN].tracks)
         seed = self._recipe.seed
-        for one in here.values():
-            for part in (one.tracks, one.clean, one.moved, one.swept):
-                for space, rows in part.items():
-                    if not np.isfinite(rows).all():
-                        raise FloatingPointError(
-                            f"space {space!r} is not finite: training has diverged"
-                        )
+        if diverged is not None:
+            raise FloatingPointError(f"space {diverged!r} is not finite: training has diverged")
         for reason in (reasons := evaluator.left_out(facts)):
             say(f"step {result['step']}: {name}: left out, {reason}")
         found: dict[str, dict[str, Mapping[str, Figure]]] = {
@@ -288,6 +283,15 @@ class Job:
                     f"{split}: skipped {skipped} clips shorter than a view, such as "
                     f"{one.skipped[0]}"
                 )
+
+
+def _not_finite(here: Mapping[str, Vectored]) -> str | None:
+    """A space in which some vector is not finite."""
+    parts = (
+        part for one in here.values() for part in (one.tracks, one.clean, one.moved, one.swept)
+    )
+    found = (space for part in parts for space, rows in part.items() if not np.isfinite(rows).all())
+    return next(found, None)
 
 
 def run(

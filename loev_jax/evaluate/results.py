@@ -45,9 +45,13 @@ _NUMBERS = re.compile(rf"\[\s+{_NUMBER}(?:,\s+{_NUMBER})*\s+\]")
 """A list of numbers, over several lines."""
 
 
-def directory(workdir: Path, data: Path | None) -> Path:
-    """Where the results of a run go: those on another data set than its own by that one's name."""
-    return workdir / (f"eval_{data.resolve().name}" if data else "eval")
+def directory(workdir: Path, data: Path | None, split: str = "test") -> Path:
+    """Where the results of a run go: those on another data set than its own by that one's name.
+
+    Figures of others of `splits.SCORED` than the test split lie in directories of their own within.
+    """
+    found = workdir / (f"eval_{data.resolve().name}" if data else "eval")
+    return found if split == "test" else found / split
 
 
 def blank(

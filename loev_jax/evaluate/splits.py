@@ -92,10 +92,9 @@ def transfer(path: str, own: str) -> dict[str, Source]:
     """
     fitted = {name: records.open_split(own, name) for name in (TRAIN, VALIDATION)}
     scored = records.open_split(path, WHOLE)
-    seen = set[str | bytes]().union(*map(_music, (clip for one in fitted.values() for clip in one)))
-    if known := sorted(
-        {clip[records.PIECE] for clip in scored if not seen.isdisjoint(_music(clip))}
-    ):
+    seen = {name for one in fitted.values() for clip in one for name in _music(clip)}
+    known = sorted({one[records.PIECE] for one in scored if not seen.isdisjoint(_music(one))})
+    if known:
         raise UserError(
             f"--split={WHOLE}: {len(known)} pieces of {path} are, by their name or their very "
             "audio, among those that the run was trained on or would be read with, such as "
