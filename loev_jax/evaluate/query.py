@@ -11,9 +11,10 @@ import numpy as np
 
 from loev_jax import checkpoint, run_config
 from loev_jax.corpus import roll
+from loev_jax.corpus.key_finding import key_name
 from loev_jax.data import audio, records
 from loev_jax.errors import UserError
-from loev_jax.evaluate import captions
+from loev_jax.evaluate import captions, labels
 from loev_jax.evaluate.clips import Source
 from loev_jax.evaluate.crossmodal import Wording, rolls, scored, told
 from loev_jax.evaluate.evaluator import SPLITS
@@ -208,10 +209,12 @@ def _table(facts: Facts, alike: np.ndarray, top: int) -> str:
     """The clips that are most alike, with their labels."""
     rows = []
     for at in np.argsort(-alike, kind="stable")[:top]:
-        labels = (_short(values[at]) for values in facts.labels.values())
-        rows.append([f"{alike[at]:.3f}", facts.ids[at], facts.pieces[at], *labels])
+        known = (_short(name, values[at]) for name, values in facts.labels.items())
+        rows.append([f"{alike[at]:.3f}", facts.ids[at], facts.pieces[at], *known])
     return markdown(["cosine", "id", "piece", *facts.labels], rows)
 
 
-def _short(value: Any) -> str:
+def _short(name: str, value: Any) -> str:
+    if name == "key" and np.isfinite(number := labels.keys(np.array([value]))[0]):
+        return key_name(int(number))
     return f"{value:.4g}" if isinstance(value, np.floating) else str(value)

@@ -3,6 +3,7 @@
 import json
 
 import entry_point
+import mir_eval.key
 import numpy as np
 import pytest
 import soundfile
@@ -51,6 +52,8 @@ def test_a_clip_finds_itself_first(run, tmp_path, space):
     header, _, *rows = rows_of(done)
     assert header[:3] == ["cosine", "id", "piece"]
     assert "tempo" in header
+    tonic, mode = mir_eval.key.split_key_string(rows[0][header.index("key")])  # by name, not number
+    assert tonic + 12 * (mode == "minor") == clip["key"]
     assert len(rows) == 3
     assert rows[0][1:3] == [clip["id"], clip["piece"]]
     assert float(rows[0][0]) > 0.9
