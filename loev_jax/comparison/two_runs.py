@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from loev_jax import table
@@ -53,8 +54,7 @@ def compare(ours: Spaces, theirs: Spaces, metrics: Sequence[str] | None = None) 
     Raises:
         UserError: a metric is not there, or the two are not of the same clips.
     """
-    mine_, theirs_ = ({name for one in s.values() for name in one} for s in (ours, theirs))
-    both = mine_ & theirs_
+    both = {*chain(*ours.values())} & {*chain(*theirs.values())}
     for name in metrics or ():
         if name not in both:
             known = ", ".join(sorted(both)) or "none"

@@ -209,12 +209,15 @@ def _table(facts: Facts, alike: np.ndarray, top: int) -> str:
     """The clips that are most alike, with their labels."""
     rows = []
     for at in np.argsort(-alike, kind="stable")[:top]:
-        known = (_short(name, values[at]) for name, values in facts.labels.items())
+        known = (shown(name, values[at]) for name, values in facts.labels.items())
         rows.append([f"{alike[at]:.3f}", facts.ids[at], facts.pieces[at], *known])
     return markdown(["cosine", "id", "piece", *facts.labels], rows)
 
 
-def _short(name: str, value: Any) -> str:
+def shown(name: str, value: Any) -> str:
+    """A label as it is listed: a key that is a number (0-23) by its name, other text as it is."""
+    if isinstance(value, str):
+        return str(value)
     if name == "key" and np.isfinite(number := labels.keys(np.array([value]))[0]):
         return key_name(int(number))
     return f"{value:.4g}" if isinstance(value, np.floating) else str(value)

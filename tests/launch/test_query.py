@@ -16,7 +16,7 @@ from loev_jax import run_config
 from loev_jax.corpus import humming, scores
 from loev_jax.data import records
 from loev_jax.errors import UserError
-from loev_jax.evaluate.query import Recording
+from loev_jax.evaluate.query import Recording, shown
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,21 @@ def test_a_clip_finds_itself_first(run, tmp_path, space):
     assert float(rows[0][0]) > 0.9
     cosines = [float(row[0]) for row in rows]
     assert cosines == sorted(cosines, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("key", np.int64(15), "Eb minor"),
+        ("key", np.float32(2), "D major"),
+        ("key", np.str_("D# minor"), "D# minor"),
+        ("key", np.int64(40), "40"),
+        ("mood", np.int64(3), "3"),
+        ("tempo", np.float32(103.7433), "103.7"),
+    ],
+)
+def test_a_label_is_listed_as_a_reader_knows_it(name, value, text):
+    assert shown(name, value) == text
 
 
 def test_words_find_clips_and_tell_which_are_unknown(run):
